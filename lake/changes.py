@@ -1,0 +1,205 @@
+"""What a commit says: changes and requirements as frozen values, and nothing that does I/O.
+
+A commit is a list of changes with the requirements under which it holds. ``snapshot.apply`` turns a snapshot and
+changes into the next snapshot; ``snapshot.unmet`` tells which requirements a snapshot breaks. Encoding to JSON stands
+in :mod:`.entry`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = [
+    "AddFiles",
+    "AttachTable",
+    "Change",
+    "CreateTable",
+    "DataFile",
+    "DeleteRows",
+    "DeletionFile",
+    "DropTable",
+    "DropView",
+    "FilesPresent",
+    "NameFree",
+    "RemoveFiles",
+    "RenameTable",
+    "Requirement",
+    "SetSchema",
+    "SetView",
+    "TableUnchanged",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionFile:
+    """Rows of one data file that are deleted: all of them, so that one file suffices to read.
+
+    ``path`` is relative to the lake; ``rows`` counts the deleted positions.
+    """
+
+    path: str
+    rows: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One immutable Parquet file of an owned table.
+
+    ``file_id`` is unique for ever; ``path`` is relative to the lake's root. ``num_rows`` counts the rows stored,
+    before deletes. ``schema_id`` names the table schema under which it was written. ``stats`` is the JSON text that
+    :mod:`.statistics` reads, kept as text until somebody prunes with it; empty means unknown.
+    """
+
+    file_id: str
+    path: str
+    num_rows: int
+    num_bytes: int
+    schema_id: int
+    stats: str = ""
+    deletion: DeletionFile | None = None
+
+
+# --- changes -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTable:
+    """An owned table without files. ``schema`` is an Arrow schema as base64 of its IPC message (:mod:`.schema`)."""
+
+    table_id: str
+    name: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetSchema:
+    """The table's schema becomes the next schema id. Old files keep the id they were written under."""
+
+    table_id: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddFiles:
+    """Rows arrive, in the order of the files."""
+
+    table_id: str
+    files: tuple[DataFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFiles:
+    """Rows leave with their files. ``rewritten`` is True when the same commit adds the same rows in other files."""
+
+    table_id: str
+    file_ids: tuple[str, ...]
+    rewritten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRows:
+    """The file's deletions become ``deletion``, made on top of ``base`` (a path, or None for no deletions).
+
+    Two of them on one file merge when their new positions are disjoint: the loser writes the union and commits again.
+    """
+
+    table_id: str
+    file_id: str
+    deletion: DeletionFile
+    base: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DropTable:
+    """The table's name is free again; its files stay until vacuum may take them."""
+
+    table_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenameTable:
+    """The table keeps its id, files and history under another name."""
+
+    table_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachTable:
+    """Parquet in place: nothing is copied, files are listed and their footers read when the table is used.
+
+    ``location`` is a path or URI of a file, folder or glob; ``format`` is "parquet"; ``hive`` tells whether folder
+    names ``key=value`` below ``location`` are columns.
+    """
+
+    table_id: str
+    name: str
+    location: str
+    format: str = "parquet"
+    hive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetView:
+    """A named SELECT, replaced if there is one of that name."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropView:
+    """The view's name is free again."""
+
+    name: str
+
+
+Change = (
+    CreateTable
+    | SetSchema
+    | AddFiles
+    | RemoveFiles
+    | DeleteRows
+    | DropTable
+    | RenameTable
+    | AttachTable
+    | SetView
+    | DropView
+)
+
+
+# --- requirements ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NameFree:
+    """No table or view has this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableUnchanged:
+    """The table exists and these aspects are as they were at ``version``.
+
+    ``schema``: its schema; ``rows``: its files and deletions; ``name``: its name. An append needs only the schema; an
+    overwrite, a merge, or a transaction that read the table needs its rows too.
+    """
+
+    table_id: str
+    version: int
+    schema: bool = True
+    rows: bool = False
+    name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilesPresent:
+    """These files are still part of the table, with whatever deletions they have by now."""
+
+    table_id: str
+    file_ids: tuple[str, ...] = field(default=())
+
+
+Requirement = NameFree | TableUnchanged | FilesPresent

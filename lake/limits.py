@@ -1,0 +1,49 @@
+"""Every bound in one place, each with its unit in its name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Commits
+COMMIT_RETRY_SECONDS: Final = 30.0
+"""A commit that keeps losing races gives up with Conflict after this long."""
+COMMIT_BASE_AGE_SECONDS: Final = 600.0
+"""A writer whose base snapshot is older than this starts again from the latest one."""
+COMMIT_GROUP_CHANGES: Final = 10_000
+"""Changes of concurrent commits in one process that may share one log file."""
+LOG_ENTRY_BYTES: Final = 256 * 2**20
+"""A log entry above this is refused: split the commit."""
+CHECKPOINT_EVERY_VERSIONS: Final = 100
+"""A checkpoint is written off the commit path every so many versions."""
+RETENTION_SECONDS: Final = 7 * 86_400.0
+"""Versions younger than this are kept by expire unless the caller says otherwise."""
+RETENTION_MIN_SECONDS: Final = 86_400.0
+"""Log entries younger than this are never deleted, whatever the caller says."""
+VACUUM_GRACE_SECONDS: Final = 86_400.0
+"""Unreferenced files younger than this are never deleted: a commit may be on its way."""
+
+# Names and schemas
+NAME_BYTES: Final = 255
+"""Longest name of a table or view, in UTF-8."""
+COLUMNS: Final = 100_000
+"""Most top-level columns of one table."""
+
+# Scans and SQL
+SCAN_BATCH_ROWS: Final = 131_072
+"""Rows of one batch that a scan yields."""
+WHERE_BYTES: Final = 1_000_000
+"""Longest text of a ``where`` or a query."""
+WHERE_CACHE_ENTRIES: Final = 1_024
+"""Compiled predicates kept by text."""
+FOOTER_CACHE_BYTES: Final = 512 * 2**20
+"""Parsed Parquet footers kept in memory."""
+FOOTER_BYTES: Final = 256 * 2**20
+"""A Parquet footer above this is refused as not a footer."""
+
+# Containment
+CONTAINMENT_MEMORY_BYTES: Final = 1 * 2**30
+"""Row hashes held in memory before they spill to disk."""
+CONTAINMENT_EDGES: Final = 5_000_000
+"""``edges`` of more rows than this raise LimitExceeded; iter_edges() streams them."""
+SMALL_PAIR_ROWS: Final = 200_000
+"""Below this many rows NumPy hashes faster than Numba starts."""

@@ -1,0 +1,85 @@
+"""The store port: what the log and the tables need of a file system or an object store.
+
+Paths are relative to the lake's root, with forward slashes, never starting with one and never with ``..`` in them.
+The only lock there is is :meth:`Store.create`: it makes an object if and only if there is none of that name, with all
+its bytes or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import fsspec
+    import pyarrow.fs
+
+__all__ = ["ObjectInfo", "Store"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object: ``path`` relative to the root, ``num_bytes``, ``modified_us`` since the epoch, ``etag`` or ""."""
+
+    path: str
+    num_bytes: int
+    modified_us: int
+    etag: str = ""
+
+
+class Store(Protocol):
+    """Objects below one root. Implementations are safe to use from many threads.
+
+    Every method raises Unavailable when the store cannot be reached or refuses (permission, disk full), and the
+    methods that read raise NotFound when the object is not there.
+    """
+
+    uri: str
+    """The root as a URI or an absolute local path, without credentials."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Make the object if absent. True: made, durable and complete. False: one was there already, untouched."""
+        ...
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write or replace the object; a reader sees the old bytes or the new, never a mixture."""
+        ...
+
+    def get(self, path: str) -> bytes:
+        """All bytes of the object."""
+        ...
+
+    def get_many(self, paths: Sequence[str]) -> list[bytes | None]:
+        """All bytes of each object, fetched side by side; None where there is none."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether the object is there, asked of the store itself and no cache."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose path starts with ``prefix`` (a folder, ending in a slash), at any depth."""
+        ...
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Remove the objects; those that are gone already are no error."""
+        ...
+
+    def full_path(self, path: str) -> str:
+        """The path or URI by which DuckDB and other readers find the object."""
+        ...
+
+    def sync(self, path: str) -> None:
+        """Make an object that was written through :attr:`arrow` survive power loss. Object stores have nothing to do."""
+        ...
+
+    @property
+    def arrow(self) -> pyarrow.fs.FileSystem:
+        """An Arrow file system rooted at the store's root, for reading and writing Parquet."""
+        ...
+
+    @property
+    def fsspec(self) -> fsspec.AbstractFileSystem | None:
+        """The fsspec file system that DuckDB must be given to read :meth:`full_path`; None when it needs none."""
+        ...
