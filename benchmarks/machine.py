@@ -1,0 +1,133 @@
+"""What a figure was measured on: versions, processor, threads, load, and the memory of this process.
+
+Every benchmark prints :func:`describe` beside its figures, and writes its results file by :func:`write_results`.
+Imported as a sibling script: put this folder on ``sys.path`` first.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+RESULTS = Path(__file__).resolve().parent / "results"
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+"""Where benchmarks keep the data they build; ignored by git."""
+
+_PACKAGES = ("lakelet", "duckdb", "pyarrow", "numpy", "numba", "pandas")
+_PAGE_BYTES = 1 << 22
+
+
+def describe(seed: int | None = None, threads: int | None = None) -> dict[str, str]:
+    """Return what a reader needs to judge a figure: names to values, in the order to print them."""
+    with_versions = [f"{name} {_version(name)}" for name in _PACKAGES if _version(name)]
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    facts = {
+        "processor": f"{_processor()}, {os.cpu_count()} logical cores",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "versions": ", ".join(with_versions),
+        "load (1, 5, 15 min)": load,
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
+    }
+    if threads is not None:
+        facts["threads"] = str(threads)
+    if seed is not None:
+        facts["seed"] = str(seed)
+    return facts
+
+
+def peak_rss_bytes() -> int:
+    """Return the largest resident set this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def read_bytes() -> int | None:
+    """Return the bytes this process has asked for through ``read`` calls, or None where the system does not count."""
+    try:
+        with open("/proc/self/io") as file:
+            return int(next(line for line in file if line.startswith("rchar")).split()[1])
+    except OSError:
+        return None
+
+
+class Stopwatch:
+    """Times a block: ``with Stopwatch() as watch: ...`` then ``watch.seconds``."""
+
+    seconds: float = 0.0
+
+    def __enter__(self) -> Stopwatch:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._start
+
+
+def warm(paths: Iterable[str | os.PathLike[str]]) -> int:
+    """Read the files once, so that a measurement finds them in the page cache. Returns the bytes read."""
+    total = 0
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(_PAGE_BYTES):
+                total += len(chunk)
+    return total
+
+
+def write_results(name: str, title: str, command: str, sections: Sequence[str], facts: dict[str, str]) -> Path:
+    """Write ``results/<name>.md``: title, command, machine, then the sections. Returns its path."""
+    RESULTS.mkdir(exist_ok=True)
+    lines = [f"# {title}", "", f"Command: `{command}`", ""]
+    lines += [f"- {key}: {value}" for key, value in facts.items()]
+    path = RESULTS / f"{name}.md"
+    path.write_text("\n".join(lines) + "\n\n" + "\n\n".join(section.strip() for section in sections) + "\n")
+    return path
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; floats are given three significant digits."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cells(row: Sequence[object]) -> Iterator[str]:
+    for value in row:
+        if isinstance(value, float):
+            yield f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        elif isinstance(value, int) and not isinstance(value, bool):
+            yield f"{value:,}"
+        else:
+            yield str(value)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    for key, value in describe().items():
+        print(f"{key}: {value}")
