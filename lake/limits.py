@@ -47,3 +47,7 @@ CONTAINMENT_EDGES: Final = 5_000_000
 """``edges`` of more rows than this raise LimitExceeded; iter_edges() streams them."""
 SMALL_PAIR_ROWS: Final = 200_000
 """Below this many rows NumPy hashes faster than Numba starts."""
+
+# Terminal
+PROGRESS_DELAY_SECONDS: Final = 0.5
+"""Work shorter than this shows no progress bar."""
