@@ -1,0 +1,357 @@
+"""Bounds of a column in a file: what may be trusted in a Parquet footer, and how bounds are kept in the log.
+
+Bounds only ever refute. So whatever a writer may have got wrong is read as unknown: NaN as a bound (old writers),
+INT96, byte strings whose order or truncation is in doubt, and statistics of nested leaves. A zero of a float is widened
+to both zeros. Parquet's rules: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+(struct Statistics, ColumnOrder).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from .errors import Corrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pyarrow.parquet as pq
+
+__all__ = [
+    "UNKNOWN",
+    "Bounds",
+    "Value",
+    "decode_bounds",
+    "encode_bounds",
+    "footer_bounds",
+    "in_type",
+    "leaf_columns",
+    "make_bounds",
+    "merged",
+    "outer",
+]
+
+Value = bool | int | float | Decimal | str | bytes
+"""A bound. Dates, times, timestamps and durations are ints in the unit of their Arrow type (date32: days)."""
+
+_TEXT_LENGTH = 64
+"""Characters or bytes of a bound that the log keeps; a longer one is cut outwards and no longer exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is known of one column's values in some rows. None means unknown.
+
+    ``min`` and ``max`` bound all values that are neither NULL nor NaN; they occur among the rows when ``min_exact``
+    and ``max_exact`` say so, otherwise they may lie outside. ``nan_count`` matters for floats only.
+    """
+
+    null_count: int | None = None
+    min: Value | None = None
+    max: Value | None = None
+    min_exact: bool = False
+    max_exact: bool = False
+    nan_count: int | None = None
+
+
+UNKNOWN = Bounds()
+
+
+def outer(bounds: Bounds) -> Bounds:
+    """The bounds of any subset of the rows: still around all values, no longer exact; a null count of 0 stays."""
+    return replace(
+        bounds,
+        null_count=0 if bounds.null_count == 0 else None,
+        min_exact=False,
+        max_exact=False,
+        nan_count=0 if bounds.nan_count == 0 else None,
+    )
+
+
+def merged(parts: Iterable[tuple[Bounds, int]]) -> Bounds:
+    """The bounds of several sets of rows together, each given with its number of rows.
+
+    A part whose rows are all NULL has no bounds and does not hide those of the others.
+    """
+    nulls: int | None = 0
+    nans: int | None = 0
+    low = high = None
+    low_exact = high_exact = True
+    open_low = open_high = False
+    for part, rows in parts:
+        nulls = None if nulls is None or part.null_count is None else nulls + part.null_count
+        nans = None if nans is None or part.nan_count is None else nans + part.nan_count
+        if part.null_count == rows:
+            continue
+        if part.min is None:
+            open_low = True
+        elif low is None or part.min < low:  # type: ignore[operator]  # one column has one type
+            low, low_exact = part.min, part.min_exact
+        elif part.min == low:
+            low_exact = low_exact or part.min_exact
+        if part.max is None:
+            open_high = True
+        elif high is None or part.max > high:  # type: ignore[operator]
+            high, high_exact = part.max, part.max_exact
+        elif part.max == high:
+            high_exact = high_exact or part.max_exact
+    low, high = None if open_low else low, None if open_high else high
+    return Bounds(nulls, low, high, low_exact and low is not None, high_exact and high is not None, nans)
+
+
+# --- Parquet footers -----------------------------------------------------------------------------------------------
+
+
+def leaf_columns(schema: pa.Schema, num_leaves: int) -> dict[str, tuple[int, int]]:
+    """First leaf and number of leaves in the Parquet file for each top-level column of its Arrow schema.
+
+    By counting, since dotted paths are ambiguous: a column "a.b" and a struct "a" with a field "b" have one path.
+    Empty when the count does not come to ``num_leaves``.
+    """
+    spans, position = {}, 0
+    for field in schema:
+        count = _leaves(field.type)
+        spans[field.name] = (position, count)
+        position += count
+    return spans if position == num_leaves else {}
+
+
+def _leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _leaves(kind.storage_type)
+    if pa.types.is_map(kind):
+        return _leaves(kind.key_type) + _leaves(kind.item_type)
+    if pa.types.is_nested(kind):
+        return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields))
+    return 1
+
+
+def footer_bounds(
+    metadata: pq.FileMetaData,
+    columns: Sequence[str] | None = None,
+    groups: Sequence[int] | None = None,
+    arrow_schema: pa.Schema | None = None,
+) -> dict[str, Bounds]:
+    """Bounds of the file's flat columns over the given row groups (all when None), in the *file's* Arrow types.
+
+    ``columns`` None means all. Columns of which nothing is known are absent. ``arrow_schema`` saves deriving it.
+    """
+    schema = metadata.schema.to_arrow_schema() if arrow_schema is None else arrow_schema
+    spans = leaf_columns(schema, metadata.num_columns)
+    wanted = [
+        (field.name, spans[field.name][0], _value_type(field.type))
+        for field in (schema if columns is None else (schema.field(name) for name in columns if name in spans))
+        if field.name in spans and not pa.types.is_nested(_value_type(field.type))
+    ]
+    exact = str(metadata.created_by).startswith("parquet-cpp")  # never cuts a bound: too long ones it leaves out
+    parts: dict[str, list[tuple[Bounds, int]]] = {name: [] for name, _, _ in wanted}
+    for index in range(metadata.num_row_groups) if groups is None else groups:
+        group = metadata.row_group(index)  # fetched once: in the inner loop this is quadratic
+        rows = group.num_rows
+        for name, leaf, kind in wanted:
+            parts[name].append((_chunk_bounds(group.column(leaf), kind, exact), rows))
+    found = {name: merged(part) for name, part in parts.items()}
+    return {name: bounds for name, bounds in found.items() if bounds != UNKNOWN}
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind):
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
+    return kind
+
+
+def _chunk_bounds(chunk: pq.ColumnChunkMetaData, kind: pa.DataType, exact: bool) -> Bounds:
+    try:
+        stats = chunk.statistics
+        if stats is None:
+            return UNKNOWN
+        nulls = stats.null_count if stats.has_null_count else None
+        nans = None if pa.types.is_floating(kind) else 0
+        if not stats.has_min_max or chunk.physical_type == "INT96":
+            return Bounds(nulls, nan_count=nans)
+        low, high = _typed(stats.min_raw, stats.min, kind), _typed(stats.max_raw, stats.max, kind)
+    except (UnicodeDecodeError, OverflowError, ValueError, ArithmeticError, pa.ArrowException):
+        return UNKNOWN
+    return make_bounds(nulls, low, high, exact, nans)
+
+
+def make_bounds(nulls: int | None, low: Value | None, high: Value | None, exact: bool, nans: int | None) -> Bounds:
+    """Bounds from what a writer says, with what must not be trusted left out.
+
+    ``exact`` tells that the writer is known not to cut strings; otherwise one of 16 bytes or more is inexact.
+    """
+    if isinstance(low, float) or isinstance(high, float):
+        if low is None or high is None or math.isnan(float(low)) or math.isnan(float(high)):
+            return Bounds(nulls, nan_count=nans)
+        low, high = (-0.0 if low == 0 else low), (0.0 if high == 0 else high)
+    if low is not None and high is not None and low > high:  # type: ignore[operator]
+        return Bounds(nulls, nan_count=nans)
+    return Bounds(nulls, low, high, exact or _short(low), exact or _short(high), nans)
+
+
+def _short(value: Value | None) -> bool:
+    if isinstance(value, str):
+        value = value.encode()
+    return value is not None and not (isinstance(value, bytes) and len(value) >= 16)
+
+
+def _typed(raw: Any, cooked: Any, kind: pa.DataType) -> Value | None:  # noqa: PLR0911 -- one return a kind of type
+    """A footer's bound as a Value of Arrow type ``kind``; None for types without an order that is ours."""
+    types = pa.types
+    if types.is_boolean(kind):
+        return bool(raw)
+    if types.is_unsigned_integer(kind):
+        return int(raw) % (1 << int(kind.bit_width))
+    if types.is_integer(kind) or (types.is_temporal(kind) and not types.is_interval(kind)):
+        return int(raw)
+    if types.is_float16(kind):
+        return float(struct.unpack("<e", raw)[0])
+    if types.is_floating(kind):
+        return float(raw)
+    if types.is_decimal(kind):
+        return cooked if isinstance(cooked, Decimal) else None
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return raw.decode() if isinstance(raw, bytes) else str(raw)
+    if _is_bytes(kind):
+        return bytes(raw)
+    return None
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    sized = types.is_binary(kind) or types.is_fixed_size_binary(kind)
+    return bool(sized or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+# --- from a file's type to a table's -------------------------------------------------------------------------------
+
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def in_type(bounds: Bounds, found: pa.DataType, wanted: pa.DataType) -> Bounds:  # noqa: PLR0911 -- one a family
+    """Bounds of a file's column of type ``found`` as those of a table's column of type ``wanted``.
+
+    Where the values change their meaning on the way (a number read as text) only the null count remains.
+    """
+    found, wanted = _value_type(found), _value_type(wanted)
+    if found.equals(wanted):
+        return bounds
+    types = pa.types
+    for a, b in ((types.is_integer, types.is_integer), (types.is_floating, types.is_floating)):
+        if a(found) and b(wanted):
+            return bounds
+    if types.is_decimal(found) and types.is_decimal(wanted) and wanted.scale >= found.scale:
+        return bounds
+    if types.is_integer(found) and types.is_floating(wanted):
+        low = None if bounds.min is None else float(bounds.min)
+        high = None if bounds.max is None else float(bounds.max)
+        return replace(bounds, min=-0.0 if low == 0 else low, max=high, nan_count=0)
+    text = (types.is_string, types.is_large_string, types.is_string_view)
+    if any(is_kind(found) for is_kind in text) and any(is_kind(wanted) for is_kind in text):
+        return bounds
+    if _is_bytes(found) and _is_bytes(wanted):
+        return bounds
+    return _in_unit(bounds, _ticks_per_day(found), _ticks_per_day(wanted))
+
+
+def _ticks_per_day(kind: pa.DataType) -> tuple[str, int] | None:
+    """Family and ticks a day of a temporal type; None for other types."""
+    types = pa.types
+    if types.is_date(kind):
+        return "date", 1 if types.is_date32(kind) else 86_400_000
+    if types.is_timestamp(kind):
+        return "naive" if kind.tz is None else "zoned", 86_400 * _PER_SECOND[kind.unit]
+    if types.is_time(kind) or types.is_duration(kind):
+        return "time" if types.is_time(kind) else "duration", 86_400 * _PER_SECOND[kind.unit]
+    return None
+
+
+def _in_unit(bounds: Bounds, found: tuple[str, int] | None, wanted: tuple[str, int] | None) -> Bounds:
+    if found is None or wanted is None or found[0] != wanted[0]:
+        return Bounds(bounds.null_count)
+    low, high = bounds.min, bounds.max
+    new_low = None if low is None else int(low) * wanted[1] // found[1]
+    new_high = None if high is None else -(-int(high) * wanted[1] // found[1])
+    whole = wanted[1] % found[1] == 0
+    return replace(
+        bounds,
+        min=new_low,
+        max=new_high,
+        min_exact=bounds.min_exact and (whole or (low is not None and int(low) * wanted[1] % found[1] == 0)),
+        max_exact=bounds.max_exact and (whole or (high is not None and int(high) * wanted[1] % found[1] == 0)),
+    )
+
+
+# --- text for the log ----------------------------------------------------------------------------------------------
+
+
+def encode_bounds(bounds: Mapping[str, Bounds]) -> str:
+    """Bounds of the columns of one file as JSON text, for ``DataFile.stats``; "" when nothing is known."""
+    if not bounds:
+        return ""
+    columns = {name: _encode_one(_cut(known)) for name, known in bounds.items()}
+    return json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+
+
+def _encode_one(bounds: Bounds) -> list[Any]:
+    exact = int(bounds.min_exact) + 2 * int(bounds.max_exact)
+    return [bounds.null_count, _to_json(bounds.min), _to_json(bounds.max), exact, bounds.nan_count]
+
+
+def _to_json(value: Value | None) -> Any:
+    if isinstance(value, float):
+        return {"f": value.hex()}
+    if isinstance(value, Decimal):
+        return {"d": str(value)}
+    return {"b": value.hex()} if isinstance(value, bytes) else value
+
+
+def _cut(bounds: Bounds) -> Bounds:
+    """Long strings cut outwards: a prefix as the minimum, the next prefix after it as the maximum."""
+    low, high = bounds.min, bounds.max
+    if isinstance(low, str | bytes) and len(low) > _TEXT_LENGTH:
+        bounds = replace(bounds, min=low[:_TEXT_LENGTH], min_exact=False)
+    if isinstance(high, str | bytes) and len(high) > _TEXT_LENGTH:
+        bounds = replace(bounds, max=_after(high[:_TEXT_LENGTH]), max_exact=False)
+    return bounds
+
+
+def _after(prefix: str | bytes) -> str | bytes | None:
+    """A value above everything that begins with ``prefix``; None when there is none."""
+    if isinstance(prefix, bytes):
+        kept = prefix.rstrip(b"\xff")
+        return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
+    kept_text = prefix.rstrip("\U0010ffff")
+    if not kept_text:
+        return None
+    code = ord(kept_text[-1]) + 1
+    return kept_text[:-1] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
+
+
+def decode_bounds(text: str) -> dict[str, Bounds]:
+    """What :func:`encode_bounds` wrote, by column; Corrupt when the text is something else."""
+    if not text:
+        return {}
+    try:
+        return {
+            name: Bounds(nulls, _from_json(low), _from_json(high), bool(exact & 1), bool(exact & 2), nans)
+            for name, (nulls, low, high, exact, nans) in json.loads(text).items()
+        }
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise Corrupt(f"the statistics of a data file in the log cannot be read: {error}") from error
+
+
+def _from_json(value: Any) -> Value | None:
+    if not isinstance(value, dict):
+        return value  # type: ignore[no-any-return]  # JSON's own None, bool, int and str
+    ((kind, text),) = value.items()
+    if kind == "f":
+        return float.fromhex(text)
+    return Decimal(text) if kind == "d" else bytes.fromhex(text)
