@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["conform", "convert", "keep_rows", "list_like", "map_children", "rows_without_columns", "stored_type"]
 
 
-def stored_type(kind: pa.DataType) -> pa.DataType:  # noqa: PLR0911 -- one return a kind of type
+def stored_type(kind: pa.DataType) -> pa.DataType:
     """The type under which Parquet keeps a column of type ``kind``; :func:`convert` leads there and back.
 
     Seconds become milliseconds, date64 becomes date32, and dictionaries of anything but strings become their values.
@@ -132,7 +132,7 @@ def convert(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return pa.chunked_array([_convert(chunk, kind) for chunk in column.chunks], kind)
 
 
-def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:  # noqa: PLR0911 -- one return a kind of type
+def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
     types = pa.types
     if array.type.equals(kind, check_metadata=True):
         return array

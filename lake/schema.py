@@ -70,7 +70,7 @@ def check_schema(schema: pa.Schema) -> None:
             raise InvalidInput(f"column {field.name!r} has type {field.type}: {found}")
 
 
-def _unstorable(kind: pa.DataType) -> str:  # noqa: PLR0911 -- one return a kind of type
+def _unstorable(kind: pa.DataType) -> str:
     """Why Parquet cannot hold the type, with the mend; "" when it can."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -148,7 +148,7 @@ def _listed(names: list[str]) -> str:
     return shown + (f" and {len(names) - 20:,} more" if len(names) > 20 else "") if names else "no columns"
 
 
-def common_type(old: pa.DataType, new: pa.DataType) -> pa.DataType | None:  # noqa: PLR0911 -- one a type
+def common_type(old: pa.DataType, new: pa.DataType) -> pa.DataType | None:
     """The type that holds every value of both without loss, or None when there is none.
 
     The other physical form of one and the same value (string, large_string, string_view, dictionary; the kinds of

@@ -202,7 +202,7 @@ def _short(value: Value | None) -> bool:
     return value is not None and not (isinstance(value, bytes) and len(value) >= 16)
 
 
-def _typed(raw: Any, cooked: Any, kind: pa.DataType) -> Value | None:  # noqa: PLR0911 -- one return a kind of type
+def _typed(raw: Any, cooked: Any, kind: pa.DataType) -> Value | None:
     """A footer's bound as a Value of Arrow type ``kind``; None for types without an order that is ours."""
     types = pa.types
     if types.is_boolean(kind):
@@ -235,7 +235,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def in_type(bounds: Bounds, found: pa.DataType, wanted: pa.DataType) -> Bounds:  # noqa: PLR0911 -- one a family
+def in_type(bounds: Bounds, found: pa.DataType, wanted: pa.DataType) -> Bounds:
     """Bounds of a file's column of type ``found`` as those of a table's column of type ``wanted``.
 
     Where the values change their meaning on the way (a number read as text) only the null count remains.
