@@ -7,15 +7,33 @@ its bytes or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from .errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import fsspec
     import pyarrow.fs
 
-__all__ = ["ObjectInfo", "Store"]
+__all__ = ["DATA", "TMP", "ObjectInfo", "Store", "check_path"]
+
+DATA: Final = "data/"
+"""Files of owned tables: ``data/<table_id>/<file>``."""
+TMP: Final = "_lakelet/tmp/"
+"""Objects on their way to another name; nothing refers to them."""
+
+
+def check_path(path: str) -> str:
+    """The path itself when it stays below the lake's root, else InvalidInput."""
+    parts = path.split("/")
+    if "\0" in path or any(part in {"", ".", ".."} for part in parts):
+        raise InvalidInput(
+            f"found the object path {path!r}; expected one below the lake's root, such as data/t/f.parquet"
+        )
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +57,11 @@ class Store(Protocol):
     """The root as a URI or an absolute local path, without credentials."""
 
     def create(self, path: str, data: bytes) -> bool:
-        """Make the object if absent. True: made, durable and complete. False: one was there already, untouched."""
+        """Make the object if absent. True: made, durable and complete. False: one was there already, untouched.
+
+        Unavailable means that nothing was made; CommitUnknown that no answer came, so that it may have been, or may
+        still be.
+        """
         ...
 
     def put(self, path: str, data: bytes) -> None:
@@ -71,7 +93,7 @@ class Store(Protocol):
         ...
 
     def sync(self, path: str) -> None:
-        """Make an object that was written through :attr:`arrow` survive power loss. Object stores have nothing to do."""
+        """Make an object that was written through :attr:`arrow` survive power loss; object stores do nothing."""
         ...
 
     @property
