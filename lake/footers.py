@@ -75,6 +75,11 @@ class Footer:
         """Rows of the file."""
         return int(self.metadata.num_rows)
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the parsed footer takes, estimated from its stored length."""
+        return self.num_bytes * _PARSED_PER_STORED_BYTE + 1024
+
 
 def file_state(path: str, stat: os.stat_result) -> FileState:
     """The state of a local file from its ``stat``."""
@@ -138,21 +143,17 @@ class FooterCache:
             for state in states:
                 gone = self._footers.pop(state, None)
                 if gone is not None:
-                    self._held_bytes -= _held(gone)
+                    self._held_bytes -= gone.held_bytes
 
     def _keep(self, fresh: Sequence[Footer]) -> None:
         with self._lock:
             for footer in fresh:
                 if footer.state not in self._footers:
                     self._footers[footer.state] = footer
-                    self._held_bytes += _held(footer)
+                    self._held_bytes += footer.held_bytes
             while self._held_bytes > self._max_bytes and self._footers:
                 _, gone = self._footers.popitem(last=False)
-                self._held_bytes -= _held(gone)
-
-
-def _held(footer: Footer) -> int:
-    return footer.num_bytes * _PARSED_PER_STORED_BYTE + 1024
+                self._held_bytes -= gone.held_bytes
 
 
 def _local_tails(states: Sequence[FileState]) -> list[bytes | LakeletError]:

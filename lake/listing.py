@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
     import fsspec
 
-__all__ = ["Listing", "Place", "is_current", "is_hidden", "is_parquet_name", "list_files", "partition_of", "place_of"]
+__all__ = [
+    "Listing",
+    "Place",
+    "folder_stamp",
+    "is_current",
+    "is_hidden",
+    "is_parquet_name",
+    "list_files",
+    "partition_of",
+    "place_of",
+    "remote_stamp",
+]
 
 PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
 _GLOB_CHARACTERS = frozenset("*?[")
@@ -128,7 +139,7 @@ def is_current(listing: Listing) -> bool:
         return False
     try:
         for path, stamp in listing.folders.items():
-            if _folder_stamp(os.stat(path)) != stamp:
+            if folder_stamp(os.stat(path)) != stamp:
                 return False
         return all(file_state(state.path, os.stat(state.path)) == state for state in listing.files)
     except OSError:
@@ -157,7 +168,7 @@ def _list_local(place: Place, hive: bool) -> Listing:
 
 def _scan(folder: str, hive: bool, files: list[FileState], folders: dict[str, str]) -> None:
     """Add the folder's Parquet files to ``files`` and its stamp to ``folders``; with ``hive``, all below it too."""
-    folders[folder] = _folder_stamp(os.stat(folder))
+    folders[folder] = folder_stamp(os.stat(folder))
     below: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -172,7 +183,7 @@ def _scan(folder: str, hive: bool, files: list[FileState], folders: dict[str, st
         _scan(path, hive, files, folders)
 
 
-def _folder_stamp(found: os.stat_result) -> str:
+def folder_stamp(found: os.stat_result) -> str:
     """The folder's time of change; one that just changed gets a stamp that no later one equals."""
     if time.time_ns() - found.st_mtime_ns < _RACY_NS:
         return f"racy.{time.monotonic_ns()}"
@@ -216,7 +227,7 @@ def _list_remote(place: Place, hive: bool) -> Listing:
         every = filesystem.find(root, detail=True) if hive else {i["name"]: i for i in filesystem.ls(root, detail=True)}
         found = {name: info for name, info in every.items() if _belongs(name[len(root) :].lstrip("/"), hive)}
     files = [
-        FileState(place.uri(name), int(info["size"]), _remote_stamp(info))
+        FileState(place.uri(name), int(info["size"]), remote_stamp(info))
         for name, info in found.items()
         if info["type"] == "file" and not is_hidden(name.rpartition("/")[2])
     ]
@@ -229,5 +240,6 @@ def _belongs(relative: str, hive: bool) -> bool:
     return is_parquet_name(name) and (not folders or (hive and all(partition_of(f) for f in folders)))
 
 
-def _remote_stamp(info: Mapping[str, Any]) -> str:
+def remote_stamp(info: Mapping[str, Any]) -> str:
+    """The stamp of a file from what its fsspec file system tells of it; "" when it tells no ETag and no time."""
     return next((str(info[key]) for key in _STAMP_KEYS if info.get(key) is not None), "")
