@@ -32,7 +32,7 @@ def byte_text(num_bytes: float) -> str:
         if abs(size) < 999.5:
             return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 99.95 else f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:,.3g} PB"
+    return f"{size:,.0f} PB"
 
 
 def json_value(value: object) -> Any:
