@@ -28,6 +28,7 @@ __all__ = [
     "UNKNOWN",
     "Bounds",
     "Value",
+    "constant_bounds",
     "decode_bounds",
     "encode_bounds",
     "footer_bounds",
@@ -194,6 +195,16 @@ def make_bounds(nulls: int | None, low: Value | None, high: Value | None, exact:
     if low is not None and high is not None and low > high:  # type: ignore[operator]
         return Bounds(nulls, nan_count=nans)
     return Bounds(nulls, low, high, exact or _short(low), exact or _short(high), nans)
+
+
+def constant_bounds(value: pa.Scalar, num_rows: int) -> Bounds:
+    """The bounds of a column that holds ``value`` in every row; UNKNOWN when its type has no order that is ours."""
+    if not value.is_valid:
+        return Bounds(num_rows, nan_count=0)
+    held = value.value if pa.types.is_temporal(value.type) else value.as_py()
+    if isinstance(held, float) and math.isnan(held):
+        return Bounds(0, nan_count=num_rows)
+    return make_bounds(0, held, held, True, 0) if isinstance(held, Value) else UNKNOWN
 
 
 def _short(value: Value | None) -> bool:
