@@ -1,0 +1,109 @@
+"""DuckDB as the judge of conditions: one private in-memory database a process, closed to files and the network.
+
+Each thread has a cursor of its own. The session's zone is UTC, so that a time without zone means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .conversion import conform, map_children
+from .errors import InvalidSQL
+
+__all__ = ["matching_rows", "one_row"]
+
+_lock = threading.Lock()
+_local = threading.local()
+_database: tuple[int, duckdb.DuckDBPyConnection] | None = None
+
+_ROW = "row"
+"""The column that numbers the rows; a condition's own columns are all called "column …"."""
+
+
+def _cursor() -> duckdb.DuckDBPyConnection:
+    """This thread's cursor. Made anew after a fork, which leaves DuckDB's threads behind."""
+    global _database  # noqa: PLW0603 -- one database a process, opened when first needed
+    process = os.getpid()
+    held = getattr(_local, "held", None)
+    if held is not None and held[0] == process:
+        cursor: duckdb.DuckDBPyConnection = held[1]
+        return cursor
+    with _lock:
+        if _database is None or _database[0] != process:
+            connection = duckdb.connect()
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            _database = process, connection
+        cursor = _database[1].cursor()
+    _local.held = process, cursor
+    return cursor
+
+
+def one_row(sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """The first row of a query that has one. Raises duckdb.Error."""
+    rows = _cursor().execute(sql, list(parameters)).fetchall()  # to the end: the cursor is then free again
+    return tuple(rows[0])
+
+
+def matching_rows(
+    table: pa.Table, columns: Mapping[str, str], condition: str, params: Mapping[str, Any] | Sequence[Any]
+) -> npt.NDArray[np.int64]:
+    """Positions of the rows for which ``condition`` is true, ascending int64.
+
+    ``columns`` gives for each column of ``table`` that the condition concerns the name it has in the condition, which
+    is SQL that :meth:`Where.resolve` wrote. Raises InvalidSQL when DuckDB cannot bind or run it.
+    """
+    rows = pa.array(np.arange(table.num_rows, dtype=np.int64))
+    arrays = [_readable(table, name) for name in columns]
+    numbered = pa.table([rows, *arrays], names=[_ROW, *columns.values()])
+    cursor = _cursor()
+    cursor.register("rows of one file", numbered)
+    try:
+        sql = f'SELECT "{_ROW}" FROM "rows of one file" WHERE {condition}'
+        cursor.execute(sql, params)
+        found = cursor.fetchnumpy()[_ROW]
+    except (duckdb.Error, OverflowError, TypeError, ValueError, RuntimeError) as error:
+        message = str(error).partition("\n")[0]
+        for name, ours in columns.items():
+            message = message.replace(f'"{ours}"', f'"{name}"').replace(ours, name)
+        raise InvalidSQL(f"where cannot be run: {message}: {condition_for_people(condition, columns)}") from error
+    finally:
+        cursor.unregister("rows of one file")
+    positions = np.ascontiguousarray(np.ma.getdata(found), dtype=np.int64)
+    return positions if bool((positions[1:] > positions[:-1]).all()) else np.sort(positions)
+
+
+def condition_for_people(condition: str, columns: Mapping[str, str]) -> str:
+    """The condition with the table's own column names in it, for messages."""
+    for name, ours in columns.items():
+        condition = condition.replace(f'"{ours}"', '"' + name.replace('"', '""') + '"')
+    return condition
+
+
+def _readable(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """The column in a type that DuckDB reads, of equal values."""
+    field = table.schema.field(name)
+    kind = _readable_type(field.type)
+    if kind.equals(field.type):
+        return table.column(name)
+    try:
+        return conform(table.select([name]), pa.schema([field.with_type(kind)])).column(0)
+    except ValueError as error:
+        raise InvalidSQL(f"where cannot look at column {name!r} of type {field.type}: {error}") from error
+
+
+def _readable_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_decimal256(kind):
+        return pa.decimal128(min(kind.precision, 38), kind.scale) if kind.scale <= 38 else kind
+    return map_children(kind, _readable_type)

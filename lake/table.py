@@ -1,0 +1,216 @@
+"""A table as it was at one version: its schema, its files, and scans over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from .conversion import keep_rows, rows_without_columns
+from .deletions import read_deletions
+from .errors import InvalidInput
+from .fragment import Fragment
+from .limits import SCAN_BATCH_ROWS
+from .predicate import Params, Predicate, bind_where
+from .schema import decode_schema
+from .statistics import UNKNOWN, Bounds, decode_bounds, in_type
+
+if TYPE_CHECKING:
+    from .changes import DataFile
+    from .snapshot import OwnedTable
+    from .store import Store
+
+__all__ = ["Table", "owned_fragment", "owned_table"]
+
+_WHOLE_FILE_BYTES = 16 * 2**20
+"""Files up to this are read in one go by a scan; larger ones row group by row group."""
+
+
+class Table:
+    """One table at one version. Reading changes nothing, and later commits change nothing here.
+
+    ``name``, ``schema`` (Arrow) and ``version`` (of the lake) are attributes. Rows come in the order in which they were
+    written. Safe to use from many threads.
+    """
+
+    __slots__ = ("_fragments", "name", "schema", "version")
+
+    def __init__(self, name: str, schema: pa.Schema, fragments: Sequence[Fragment], version: int) -> None:
+        """A table of the rows of ``fragments``, each of which yields ``schema``."""
+        self.name = name
+        self.schema = schema
+        self.version = version
+        self._fragments = tuple(fragments)
+
+    def __repr__(self) -> str:
+        """For people; reads nothing."""
+        return f"Table({self.name!r}, {len(self.schema)} columns, {len(self._fragments)} files, version {self.version})"
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that a scan returns."""
+        return sum(fragment.num_rows for fragment in self._fragments)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the data files in the store."""
+        return sum(fragment.num_bytes for fragment in self._fragments)
+
+    @property
+    def files(self) -> pa.Table:
+        """The files in the order of their rows: path, num_rows (live), num_bytes, deleted_rows."""
+        fragments = self._fragments
+        return pa.table(
+            {
+                "path": pa.array([f.path for f in fragments], pa.string()),
+                "num_rows": pa.array([f.num_rows for f in fragments], pa.int64()),
+                "num_bytes": pa.array([f.num_bytes for f in fragments], pa.int64()),
+                "deleted_rows": pa.array([f.num_deleted_rows for f in fragments], pa.int64()),
+            }
+        )
+
+    def fragments(self) -> tuple[Fragment, ...]:
+        """The files as fragments, in the order of their rows."""
+        return self._fragments
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, where: str | None = None, params: Params | None = None
+    ) -> pa.Table:
+        """All rows as one Arrow table, or those for which ``where`` is true; arguments as in :meth:`scan`."""
+        schema, parts = self._parts(columns, where, params)
+        tables = list(parts)
+        if len(schema) == 0:
+            return rows_without_columns(sum(table.num_rows for table in tables), schema)
+        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def scan(
+        self, columns: Sequence[str] | None = None, where: str | None = None, params: Params | None = None
+    ) -> pa.RecordBatchReader:
+        """The rows as a stream, one file or row group in memory at a time, in batches of at most SCAN_BATCH_ROWS.
+
+        ``columns`` gives names and order, None all; no columns at all keep the number of rows. ``where`` is a SQL
+        condition, ``params`` its values: a dict for ``$name``, a list for ``?``. Times without a zone are UTC where
+        they meet times with one. Files and row groups whose statistics rule the condition out are not read. Raises
+        InvalidInput for unknown columns and InvalidSQL for a bad condition, before the first batch.
+        """
+        schema, parts = self._parts(columns, where, params)
+        batches = (batch for part in parts for batch in part.to_batches(max_chunksize=SCAN_BATCH_ROWS))
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def _parts(
+        self, columns: Sequence[str] | None, where: str | None, params: Params | None
+    ) -> tuple[pa.Schema, Iterator[pa.Table]]:
+        names = self._checked(columns)
+        schema = self.schema
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in names], schema.metadata)
+        if where is None:
+            if params:
+                raise InvalidInput("params were given without a where that uses them")
+            return schema, self._all_rows(None if columns is None else names)
+        predicate = bind_where(where, self.schema, params)
+        predicate.check(self.schema)
+        return schema, self._matching_rows(names, schema, predicate)
+
+    def _checked(self, columns: Sequence[str] | None) -> list[str]:
+        if columns is None:
+            return list(self.schema.names)
+        if isinstance(columns, str):
+            raise InvalidInput(f"columns must be a list of names, found the text {columns!r}: write [{columns!r}]")
+        names, known = list(columns), set(self.schema.names)
+        for name in names:
+            if name not in known:
+                shown = ", ".join(repr(other) for other in self.schema.names[:20])
+                more = f" and {len(known) - 20:,} more" if len(known) > 20 else ""
+                raise InvalidInput(f"table {self.name!r} has no column {name!r}; it has {shown or 'none'}{more}")
+        if len(set(names)) != len(names):
+            raise InvalidInput(f"columns must be named once each, found {names}")
+        return names
+
+    def _all_rows(self, names: list[str] | None) -> Iterator[pa.Table]:
+        for fragment in self._fragments:
+            if fragment.num_bytes <= _WHOLE_FILE_BYTES or names == []:
+                yield fragment.read(names)
+            else:
+                yield from fragment.batches(names)
+
+    def _matching_rows(self, names: list[str], schema: pa.Schema, predicate: Predicate) -> Iterator[pa.Table]:
+        others = [name for name in names if name not in predicate.columns]
+        for fragment in self._fragments:
+            for groups in matching_groups(fragment, predicate):
+                looked_at = fragment.read(predicate.columns, groups)
+                rows = predicate.matches(looked_at)
+                if not rows.size:
+                    continue
+                columns = {name: looked_at.column(name) for name in predicate.columns if name in names}
+                if others:
+                    rest = fragment.read(others, groups)
+                    columns |= {name: rest.column(name) for name in others}
+                if not names:
+                    yield rows_without_columns(rows.size, schema)
+                    continue
+                found = pa.Table.from_arrays([columns[name] for name in names], schema=schema)
+                yield found if rows.size == found.num_rows else keep_rows(found, pa.array(rows))
+
+
+def matching_groups(fragment: Fragment, predicate: Predicate) -> Iterator[list[int] | None]:
+    """The parts of the file in which rows may match, as row groups to read together; None is the whole file."""
+    if not predicate.may_match(fragment.bounds(predicate.columns), fragment.num_rows):
+        return
+    group_rows = fragment.row_group_rows
+    if len(group_rows) == 1:
+        yield None
+        return
+    chosen = [
+        group
+        for group, rows in enumerate(group_rows)
+        if predicate.may_match(fragment.row_group_bounds(predicate.columns, group), rows)
+    ]
+    if fragment.num_bytes > _WHOLE_FILE_BYTES:
+        yield from ([group] for group in chosen)
+    elif chosen:
+        yield None if len(chosen) == len(group_rows) else chosen
+
+
+# --- tables of the lake --------------------------------------------------------------------------------------------
+
+
+def owned_table(store: Store, entry: OwnedTable, version: int) -> Table:
+    """The table that ``entry`` describes, as of ``version``. Reads nothing."""
+    schemas = [decode_schema(text) for text in entry.schemas]
+    fragments = [owned_fragment(store, file, schemas[file.schema_id], schemas[-1]) for file in entry.files.values()]
+    return Table(entry.name, schemas[-1], fragments, version)
+
+
+def owned_fragment(store: Store, file: DataFile, written: pa.Schema, schema: pa.Schema) -> Fragment:
+    """One data file of the lake, written under schema ``written``, as rows of ``schema``. Reads nothing."""
+    deletion = file.deletion
+    return Fragment(
+        store.full_path(file.path),
+        schema,
+        identity=f"{file.file_id}/{deletion.path if deletion else ''}",
+        num_bytes=file.num_bytes,
+        num_stored_rows=file.num_rows,
+        filesystem=None if store.fsspec is None else store.arrow,
+        file=file.path,
+        deletions=partial(read_deletions, store, file),
+        num_deleted_rows=deletion.rows if deletion else 0,
+        bounds=partial(_stored_bounds, file, written, schema),
+        verify=True,
+    )
+
+
+def _stored_bounds(file: DataFile, written: pa.Schema, schema: pa.Schema) -> Mapping[str, Bounds]:
+    known = decode_bounds(file.stats)
+    bounds = {}
+    for field in schema:
+        index = written.get_field_index(field.name)
+        if index < 0:
+            bounds[field.name] = Bounds(file.num_rows, nan_count=0)
+        elif field.name in known:
+            found = in_type(known[field.name], written.field(index).type, field.type)
+            if found != UNKNOWN:
+                bounds[field.name] = found
+    return bounds
