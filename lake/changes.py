@@ -7,12 +7,16 @@ in :mod:`.entry`.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
+from typing import Any, Protocol, overload
 
 __all__ = [
     "AddFiles",
     "AttachTable",
     "Change",
+    "Commit",
+    "CreateLake",
     "CreateTable",
     "DataFile",
     "DeleteRows",
@@ -26,8 +30,38 @@ __all__ = [
     "Requirement",
     "SetSchema",
     "SetView",
+    "StatsSource",
     "TableUnchanged",
 ]
+
+
+class StatsSource(Protocol):
+    """Where the statistics of a file lie until somebody prunes with them."""
+
+    def load(self) -> str:
+        """The JSON text, or "" when it is gone."""
+        ...
+
+
+class _Stats:
+    """The field ``DataFile.stats``: given as text or as a source, read as text, loaded at most once."""
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> str: ...
+    @overload
+    def __get__(self, instance: DataFile, owner: type) -> str: ...
+    def __get__(self, instance: DataFile | None, owner: type) -> str:
+        if instance is None:
+            return ""
+        value = instance.__dict__["_stats"]
+        if isinstance(value, str):
+            return value
+        text: str = value.load()
+        instance.__dict__["_stats"] = text
+        return text
+
+    def __set__(self, instance: DataFile, value: str | StatsSource) -> None:
+        instance.__dict__["_stats"] = value
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +76,13 @@ class DeletionFile:
     num_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DataFile:
     """One immutable Parquet file of an owned table.
 
     ``file_id`` is unique for ever; ``path`` is relative to the lake's root. ``num_rows`` counts the rows stored,
     before deletes. ``schema_id`` names the table schema under which it was written. ``stats`` is the JSON text that
-    :mod:`.statistics` reads, kept as text until somebody prunes with it; empty means unknown.
+    :mod:`.statistics` reads; empty means unknown. Files that come from a checkpoint load it when it is first read.
     """
 
     file_id: str
@@ -56,11 +90,30 @@ class DataFile:
     num_rows: int
     num_bytes: int
     schema_id: int
-    stats: str = ""
+    stats: _Stats = _Stats()
     deletion: DeletionFile | None = None
+
+    def with_deletion(self, deletion: DeletionFile | None) -> DataFile:
+        """The same file under other deletions, without loading its statistics."""
+        other = copy.copy(self)
+        object.__setattr__(other, "deletion", deletion)
+        return other
+
+    def stats_in_hand(self) -> str | StatsSource:
+        """The statistics as they are held now: text, or the source that would be asked."""
+        value: Any = self.__dict__["_stats"]
+        return value  # type: ignore[no-any-return]
 
 
 # --- changes -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CreateLake:
+    """The first change of the first commit, and of no other: the lake's id and its secret for row hashes, in hex."""
+
+    lake_id: str
+    hash_seed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +209,8 @@ class DropView:
 
 
 Change = (
-    CreateTable
+    CreateLake
+    | CreateTable
     | SetSchema
     | AddFiles
     | RemoveFiles
@@ -203,3 +257,20 @@ class FilesPresent:
 
 
 Requirement = NameFree | TableUnchanged | FilesPresent
+
+
+# --- history -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One line of history. Commits that were grouped share ``version`` and ``timestamp_us`` (microseconds, UTC).
+
+    ``tables`` are the names, at that version, of the tables and views that it changed.
+    """
+
+    version: int
+    timestamp_us: int
+    operation: str
+    commit_id: str
+    tables: tuple[str, ...] = ()

@@ -1,0 +1,392 @@
+"""Checkpoints: a snapshot as Parquet, so that a cold open need not read the whole log.
+
+``_lakelet/checkpoints/<20 digits>-<random>/`` holds four objects: ``stats``, ``commits``, ``files`` and, written last,
+``tables``; a folder without ``tables.parquet`` is unfinished and ignored. ``_lakelet/hint`` names the newest one. Names
+are never used twice, so two writers cannot mix their objects. A checkpoint is only ever an optimisation: the log is
+the truth, and until :mod:`.expiry` raises the floor everything can be read from it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .changes import Commit, DataFile, DeletionFile
+from .entry import FORMAT, log_path
+from .errors import Corrupt, NotFound, Unavailable
+from .snapshot import AttachedTable, OwnedTable, Snapshot, TableEntry, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .store import Store
+
+__all__ = [
+    "CHECKPOINTS",
+    "HINT",
+    "Checkpoint",
+    "History",
+    "hinted",
+    "list_checkpoints",
+    "newest_checkpoint",
+    "open_checkpoint",
+    "write_checkpoint",
+]
+
+CHECKPOINTS: Final = "_lakelet/checkpoints/"
+HINT: Final = "_lakelet/hint"
+_NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}")
+_STATS_GROUP_ROWS: Final = 4_096
+_STATS_GROUPS_HELD: Final = 8
+
+_TABLES: Final = pa.schema(
+    [
+        ("kind", pa.string()),  # owned, attached or view
+        ("id", pa.string()),
+        ("name", pa.string()),
+        ("schemas", pa.list_(pa.large_string())),
+        ("text", pa.large_string()),  # an attached table's location, a view's SQL
+        ("format", pa.string()),
+        ("hive", pa.bool_()),
+        ("created_version", pa.int64()),
+        ("name_version", pa.int64()),
+        ("schema_version", pa.int64()),
+        ("rows_version", pa.int64()),
+        ("num_files", pa.int64()),  # so many of the rows of ``files``, in order
+    ]
+)
+_FILES: Final = pa.schema(
+    [
+        ("file_id", pa.large_string()),
+        ("path", pa.large_string()),
+        ("num_rows", pa.int64()),
+        ("num_bytes", pa.int64()),
+        ("schema_id", pa.int32()),
+        ("has_stats", pa.bool_()),
+        ("deletion_path", pa.large_string()),
+        ("deletion_rows", pa.int64()),
+        ("deletion_bytes", pa.int64()),
+    ]
+)
+_STATS: Final = pa.schema([("stats", pa.large_string())])
+_COMMITS: Final = pa.schema(
+    [
+        ("version", pa.int64()),
+        ("timestamp_us", pa.int64()),
+        ("operation", pa.large_string()),
+        ("commit_id", pa.large_string()),
+        ("tables", pa.list_(pa.large_string())),
+    ]
+)
+
+
+class History:
+    """The commits that a checkpoint keeps, read when they are asked for."""
+
+    def __init__(self, store: Store, name: str, commits: Sequence[Commit] | None = None) -> None:
+        self._store = store
+        self._name = name
+        self._commits = commits
+        self.version = int(name.partition("-")[0])
+
+    def commits(self) -> Sequence[Commit]:
+        """The commits of the retained versions up to ``version``, oldest first. NotFound when it was expired."""
+        if self._commits is None:
+            path = _part(self._name, "commits")
+            self._commits = _decode_commits(self._store.get(path), path)
+        return self._commits
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One checkpoint: the name of its folder, the snapshot it holds and the history up to it."""
+
+    name: str
+    snapshot: Snapshot
+    history: History
+
+
+# --- finding and reading -----------------------------------------------------------------------------------------
+
+
+def hinted(data: bytes | None) -> str | None:
+    """The checkpoint that the hint names; None when there is no hint, or none that makes sense."""
+    try:
+        name = json.loads(data)["checkpoint"] if data else None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else None
+
+
+def list_checkpoints(store: Store) -> list[tuple[int, str]]:
+    """Version and name of each finished checkpoint, oldest first."""
+    found = []
+    for info in store.list(CHECKPOINTS):
+        name, _, part = info.path.removeprefix(CHECKPOINTS).partition("/")
+        match = _NAME.fullmatch(name)
+        if match and part == "tables.parquet":
+            found.append((int(match[1]), name))
+    return sorted(found)
+
+
+def newest_checkpoint(store: Store, at_most: int | None = None) -> Checkpoint | None:
+    """The newest checkpoint of a version up to ``at_most``, found by listing; None when there is none."""
+    for version, name in reversed(list_checkpoints(store)):
+        if at_most is None or version <= at_most:
+            checkpoint, _ = open_checkpoint(store, name)
+            if checkpoint is not None:
+                return checkpoint
+    return None
+
+
+def open_checkpoint(store: Store, name: str, slots_ahead: int = 0) -> tuple[Checkpoint | None, Sequence[bytes | None]]:
+    """The checkpoint, or None when it is gone, and the log slots behind it, fetched side by side.
+
+    Raises Corrupt when its bytes are damaged, Unavailable when a newer lakelet wrote them.
+    """
+    version = int(name.partition("-")[0])
+    parts = [_part(name, "tables"), _part(name, "files")]
+    slots = [log_path(version + 1 + ahead) for ahead in range(slots_ahead)]
+    tables, files, *entries = store.get_many([*parts, *slots])
+    if tables is None or files is None:
+        return None, ()
+    return Checkpoint(name, _decode_snapshot(store, name, tables, files), History(store, name)), entries
+
+
+def _part(name: str, part: str) -> str:
+    return f"{CHECKPOINTS}{name}/{part}.parquet"
+
+
+def _read(data: bytes, path: str, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise _corrupt(path, f"it cannot be read: {error}") from error
+    found = (table.schema.metadata or {}).get(b"lakelet.format", b"")
+    if found.isdigit() and int(found) > FORMAT:
+        raise Unavailable(
+            f"{path} has format {int(found)}, this lakelet reads up to {FORMAT}: pip install --upgrade lakelet"
+        )
+    if not found.isdigit() or table.schema.names != schema.names:
+        raise _corrupt(path, f"found the columns {table.schema.names}, expected {schema.names}")
+    return table
+
+
+def _corrupt(path: str, what: str) -> Corrupt:
+    folder = path.rpartition("/")[0]
+    return Corrupt(
+        f"{path} is not a checkpoint: {what}; restore it from a copy of the lake, or, if nothing was ever expired, "
+        f"delete {folder} and {HINT}: the log holds everything",
+        path=path,
+    )
+
+
+def _columns(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: bytes) -> Snapshot:
+    path = _part(name, "tables")
+    rows = _read(tables_data, path, _TABLES)
+    files = _decode_files(store, name, _read(files_data, _part(name, "files"), _FILES))
+    metadata = {key.decode(): value.decode() for key, value in (rows.schema.metadata or {}).items()}
+    tables: dict[str, TableEntry] = {}
+    views: dict[str, View] = {}
+    texts: dict[str, str] = {}  # many tables share a schema; so do they share its text
+    try:
+        for kind, table_id, label, schemas, text, form, hive, created, named, schemed, rowed, num_files in _columns(
+            rows
+        ):
+            if kind == "owned":
+                shared = tuple(texts.setdefault(schema, schema) for schema in schemas)
+                own = {file.file_id: file for file in islice(files, num_files)}
+                if len(own) != num_files or not shared:
+                    raise ValueError(f"table {label!r} misses files or schemas")
+                tables[table_id] = OwnedTable(table_id, label, shared, own, created, named, schemed, rowed)
+            elif kind == "attached":
+                tables[table_id] = AttachedTable(table_id, label, text, form, hive, created, named)
+            elif kind == "view":
+                views[label] = View(label, text, created)
+            else:
+                raise ValueError(f"unknown kind {kind!r}")
+        names = {table.name: table_id for table_id, table in tables.items()}
+        if len(names) != len(tables) or next(files, None) is not None:
+            raise ValueError("names or files do not match the tables")
+        version, timestamp_us = int(metadata["lakelet.version"]), int(metadata["lakelet.timestamp_us"])
+        if version != int(name.partition("-")[0]):
+            raise ValueError(f"it holds version {version}")
+        lake_id, hash_seed = metadata["lakelet.lake_id"], metadata["lakelet.hash_seed"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _corrupt(path, str(error)) from error
+    return Snapshot(version, timestamp_us, lake_id, hash_seed, tables, names, views)
+
+
+def _decode_files(store: Store, name: str, table: pa.Table) -> Iterator[DataFile]:
+    stats = _StatsObject(store, _part(name, "stats"))
+    for row, (file_id, path, rows, size, schema_id, has_stats, *deleted) in enumerate(_columns(table)):
+        deletion = DeletionFile(*deleted) if deleted[0] is not None else None
+        yield DataFile(file_id, path, rows, size, schema_id, _StatsOfRow(stats, row) if has_stats else "", deletion)
+
+
+def _decode_commits(data: bytes, path: str) -> list[Commit]:
+    return [
+        Commit(version, timestamp_us, operation, commit_id, tuple(tables))
+        for version, timestamp_us, operation, commit_id, tables in _columns(_read(data, path, _COMMITS))
+    ]
+
+
+# --- statistics, lazily ------------------------------------------------------------------------------------------
+
+
+class _StatsObject:
+    """The ``stats`` object of a checkpoint, read a row group at a time; a few groups are held."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store = store
+        self._path = path
+        self._lock = threading.Lock()
+        self._groups: OrderedDict[int, pa.Array] = OrderedDict()
+
+    def text(self, row: int) -> str:
+        """The statistics in ``row``. NotFound when the object is gone, Corrupt when it is damaged."""
+        number, position = divmod(row, _STATS_GROUP_ROWS)
+        with self._lock:
+            group = self._groups.get(number)
+            if group is None:
+                group = self._groups[number] = self._read_group(number)
+            self._groups.move_to_end(number)
+            while len(self._groups) > _STATS_GROUPS_HELD:
+                self._groups.popitem(last=False)
+            if position >= len(group):
+                raise _corrupt(self._path, f"it has no row {row}")
+            text: str = group[position].as_py() or ""
+            return text
+
+    def _read_group(self, number: int) -> pa.Array:
+        try:
+            with (
+                self._store.arrow.open_input_file(self._path) as source,
+                pq.ParquetFile(source, page_checksum_verification=True) as file,
+            ):
+                return file.read_row_group(number, columns=["stats"]).column(0).combine_chunks()
+        except FileNotFoundError as error:
+            raise NotFound(f"{self._path} is gone: its version was expired") from error
+        except (pa.ArrowException, IndexError) as error:
+            raise _corrupt(self._path, str(error)) from error
+        except OSError as error:
+            raise Unavailable(f"could not read {self._path}: {error}") from error
+
+
+class _StatsOfRow:
+    """The statistics of one file, where they lie."""
+
+    __slots__ = ("_row", "_source")
+
+    def __init__(self, source: _StatsObject, row: int) -> None:
+        self._source = source
+        self._row = row
+
+    def load(self) -> str:
+        """The text; "" when the checkpoint was expired, since unknown statistics only prune less."""
+        try:
+            return self.require()
+        except NotFound:
+            return ""
+
+    def require(self) -> str:
+        """The text; NotFound when the checkpoint was expired."""
+        return self._source.text(self._row)
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def write_checkpoint(store: Store, snapshot: Snapshot, commits: Sequence[Commit]) -> Checkpoint:
+    """Write ``snapshot`` and the history to keep, then point the hint at it. Whoever dies half-way leaves no trace that
+    a reader follows. Raises Unavailable when the store refuses, NotFound when statistics to carry over are gone.
+    """
+    name = f"{snapshot.version:020d}-{uuid.uuid4().hex}"
+    files = [
+        file for table in snapshot.tables.values() if isinstance(table, OwnedTable) for file in table.files.values()
+    ]
+    store.put(_part(name, "stats"), _encode_stats(files))
+    store.put(_part(name, "commits"), _encode(_commit_rows(commits), _COMMITS))
+    store.put(_part(name, "files"), _encode(_file_rows(files), _FILES))
+    metadata = {
+        "lakelet.version": str(snapshot.version),
+        "lakelet.timestamp_us": str(snapshot.timestamp_us),
+        "lakelet.lake_id": snapshot.lake_id,
+        "lakelet.hash_seed": snapshot.hash_seed,
+    }
+    store.put(_part(name, "tables"), _encode(_table_rows(snapshot), _TABLES, metadata))
+    store.put(HINT, json.dumps({"format": FORMAT, "checkpoint": name}).encode())
+    return Checkpoint(name, snapshot, History(store, name, list(commits)))
+
+
+def _stamped(schema: pa.Schema, metadata: dict[str, str] | None = None) -> pa.Schema:
+    return schema.with_metadata({"lakelet.format": str(FORMAT), **(metadata or {})})
+
+
+def _encode(rows: list[tuple[Any, ...]], schema: pa.Schema, metadata: dict[str, str] | None = None) -> bytes:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_arrays(arrays, schema=_stamped(schema, metadata))
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return bytes(sink.getvalue())
+
+
+def _encode_stats(files: list[DataFile]) -> bytes:
+    schema = _stamped(_STATS)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True, use_dictionary=False) as writer:
+        for start in range(0, len(files), _STATS_GROUP_ROWS):
+            texts = [_stats_text(file) for file in files[start : start + _STATS_GROUP_ROWS]]
+            writer.write_table(pa.Table.from_arrays([pa.array(texts, pa.large_string())], schema=schema))
+    return bytes(sink.getvalue())
+
+
+def _stats_text(file: DataFile) -> str:
+    held = file.stats_in_hand()
+    return held.require() if isinstance(held, _StatsOfRow) else file.stats
+
+
+def _has_stats(file: DataFile) -> bool:
+    return file.stats_in_hand() != ""
+
+
+def _file_rows(files: list[DataFile]) -> list[tuple[Any, ...]]:
+    none = (None, None, None)
+    return [
+        (f.file_id, f.path, f.num_rows, f.num_bytes, f.schema_id, _has_stats(f))
+        + ((f.deletion.path, f.deletion.rows, f.deletion.num_bytes) if f.deletion else none)
+        for f in files
+    ]
+
+
+def _commit_rows(commits: Sequence[Commit]) -> list[tuple[Any, ...]]:
+    return [(c.version, c.timestamp_us, c.operation, c.commit_id, c.tables) for c in commits]
+
+
+def _table_rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    for t in snapshot.tables.values():
+        if isinstance(t, OwnedTable):
+            versions = (t.created_version, t.name_version, t.schema_version, t.rows_version)
+            rows.append(("owned", t.table_id, t.name, t.schemas, None, None, None, *versions, len(t.files)))
+        else:
+            versions = (t.created_version, t.name_version, 0, 0)
+            rows.append(("attached", t.table_id, t.name, None, t.location, t.format, t.hive, *versions, 0))
+    rows += [
+        ("view", None, v.name, None, v.sql, None, None, v.created_version, 0, 0, 0, 0) for v in snapshot.views.values()
+    ]
+    return rows

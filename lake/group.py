@@ -1,0 +1,335 @@
+"""Committing: the queue of one process, and the race for the next slot against all others.
+
+Commits that wait in one process go into one log entry, under one version. Whoever holds the leader's lock takes the
+queue; the others find their commit done when the lock comes to them. A commit whose requirements fail gets its own
+Conflict and the rest go on without it.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import secrets
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from .changes import Change, Commit, CreateLake, DeleteRows, Requirement
+from .entry import CommitRecord, Entry, encode, log_path
+from .errors import CommitUnknown, Conflict, Corrupt, InvalidInput, LakeletError, LimitExceeded, Unavailable
+from .floor import read_floor
+from .limits import COMMIT_GROUP_CHANGES, COMMIT_RETRY_SECONDS, LOG_ENTRY_BYTES
+from .replay import read_slot
+from .snapshot import OwnedTable, Snapshot, apply, changed_names, unmet
+from .stores import probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .head import Head
+    from .store import Store
+
+__all__ = ["Group", "Member"]
+
+_BACKOFF_SECONDS: Final = (0.001, 0.05)
+"""The jittered pause after a lost race: the first one at most, and any later one at most."""
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """One caller's commit on its way. After :meth:`Group.submit` exactly one of the three outcomes is set.
+
+    ``snapshot``: committed, and this is the lake right after. ``error``: not committed, or unknown. ``rebase_on``: the
+    deletions were made on top of others than this snapshot has; make new changes and submit again.
+    """
+
+    changes: tuple[Change, ...]
+    requirements: tuple[Requirement, ...]
+    operation: str
+    base_version: int
+    hash_seed: str | None = None
+    can_rebase: bool = False
+    commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    deadline: float = field(default_factory=lambda: time.monotonic() + COMMIT_RETRY_SECONDS)
+    snapshot: Snapshot | None = None
+    error: BaseException | None = None
+    rebase_on: Snapshot | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether one of the outcomes is set."""
+        return self.snapshot is not None or self.error is not None or self.rebase_on is not None
+
+    def fail(self, error: BaseException) -> None:
+        """Not committed, or unknown: each member gets an error of its own, since each caller raises it."""
+        self.error = copy.copy(error)
+        self.error.__cause__ = error.__cause__
+
+
+@dataclass(slots=True)
+class _Staged:
+    """An entry that is ready to be written, its bytes, the snapshot that it makes and its lines of history."""
+
+    entry: Entry
+    after: Snapshot
+    lines: list[Commit]
+    data: bytes = b""
+
+
+class Group:
+    """The commits of this process to one lake. ``clock`` gives seconds since the epoch."""
+
+    def __init__(self, store: Store, head: Head, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._head = head
+        self._clock = clock
+        self._queue: list[Member] = []
+        self._queue_lock = threading.Lock()
+        self._leader_lock = threading.Lock()
+        self._probed = False
+
+    def submit(self, member: Member) -> None:
+        """Bring ``member`` to an outcome. What goes wrong is its ``error``; only interrupts are raised here."""
+        with self._queue_lock:
+            self._queue.append(member)
+        try:
+            with self._leader_lock:
+                while not member.is_settled:
+                    self._lead()
+        finally:  # an interrupted caller is told so, and nobody else should commit for it afterwards
+            with self._queue_lock:
+                if member in self._queue:
+                    self._queue.remove(member)
+
+    # --- the leader --------------------------------------------------------------------------------------------------
+
+    def _lead(self) -> None:
+        """Commit what waits in the queue as one entry, or settle each of them otherwise."""
+        batch: list[Member] = []
+        attempt = 0
+        is_writing = False
+        try:
+            while True:
+                batch += self._take(batch)
+                head = self._head.known() if attempt == 0 else self._head.refresh()
+                if head.version == 0 and not self._probed:
+                    probe(self._store)
+                    self._probed = True
+                batch, staged = self._stage(head, batch)
+                if staged is None:
+                    return
+                is_writing = True
+                if self._write(staged.entry, staged.data):
+                    self._head.publish(staged.after, staged.lines)
+                    for member in batch:
+                        member.snapshot = staged.after
+                    return
+                is_writing = False
+                attempt += 1
+                batch = self._in_time(batch, attempt)
+                if not batch:
+                    return
+                _pause(attempt)
+        except LakeletError as error:
+            for member in batch:
+                if not member.is_settled:
+                    member.fail(error)
+        except BaseException as error:
+            unsettled = [member for member in batch if not member.is_settled]
+            if is_writing:
+                for member in unsettled:
+                    member.fail(CommitUnknown(f"interrupted while committing ({error!r}): re-read the lake"))
+            else:
+                self._give_back(unsettled)
+            raise
+
+    def _take(self, batch: Sequence[Member]) -> list[Member]:
+        """Waiting members, up to what one entry may hold. A member too big for company goes alone."""
+        changes = sum(len(member.changes) for member in batch)
+        taken: list[Member] = []
+        with self._queue_lock:
+            while self._queue:
+                changes += len(self._queue[0].changes)
+                if (batch or taken) and changes > COMMIT_GROUP_CHANGES:
+                    break
+                taken.append(self._queue.pop(0))
+        return taken
+
+    def _give_back(self, members: Sequence[Member]) -> None:
+        with self._queue_lock:
+            self._queue[:0] = members
+
+    def _stage(self, head: Snapshot, batch: list[Member]) -> tuple[list[Member], _Staged | None]:
+        """Those of ``batch`` that go into the next entry, and that entry; None when nobody is left.
+
+        Members that cannot be committed on top of ``head`` are settled; those that only get in the way of others in
+        the batch wait for the next entry.
+        """
+        while batch:
+            members, waiting, staged = self._stack(head, batch)
+            if not members:
+                batch = waiting
+                continue
+            try:
+                staged.data = encode(staged.entry)
+                if len(staged.data) > LOG_ENTRY_BYTES:
+                    raise _too_big(len(staged.data))
+            except (InvalidInput, LimitExceeded) as error:
+                # one of them cannot be written: halve until it is alone
+                if len(members) == 1:
+                    members[0].fail(error)
+                    batch = waiting
+                else:
+                    self._give_back([*members[len(members) // 2 :], *waiting])
+                    batch = members[: len(members) // 2]
+            else:
+                self._give_back(waiting)
+                return members, staged
+        return [], None
+
+    def _stack(self, head: Snapshot, batch: list[Member]) -> tuple[list[Member], list[Member], _Staged]:
+        """Apply one member after the other: those that went on, those that wait, and what it comes to."""
+        version = head.version + 1
+        timestamp_us = max(int(self._clock() * 1_000_000), head.timestamp_us + 1)
+        after = head
+        members, waiting, records, lines = [], [], [], []
+        for member in batch:
+            changes = member.changes
+            if not after.lake_id:
+                changes = (CreateLake(uuid.uuid4().hex, member.hash_seed or secrets.token_hex(32)), *changes)
+            verdict = _try(after, member, changes, version, timestamp_us)
+            if isinstance(verdict, Snapshot):
+                names = changed_names(after, verdict, changes)
+                lines.append(Commit(version, timestamp_us, member.operation, member.commit_id, names))
+                records.append(CommitRecord(member.commit_id, member.operation, changes, member.requirements))
+                members.append(member)
+                after = verdict
+            elif after is not head and isinstance(_try(head, member, changes, version, timestamp_us), Snapshot):
+                waiting.append(member)
+            else:
+                _settle(member, head, verdict)
+        return members, waiting, _Staged(Entry(version, timestamp_us, tuple(records)), after, lines)
+
+    def _in_time(self, batch: list[Member], attempt: int) -> list[Member]:
+        now = time.monotonic()
+        for member in batch:
+            if now > member.deadline:
+                member.fail(
+                    Conflict(
+                        f"lost the race for the next version {attempt} times in {COMMIT_RETRY_SECONDS:.0f} s; nothing "
+                        "was committed: retry, or let fewer writers commit at once"
+                    )
+                )
+        return [member for member in batch if not member.is_settled]
+
+    # --- one slot ----------------------------------------------------------------------------------------------------
+
+    def _write(self, entry: Entry, data: bytes) -> bool:
+        """Whether the slot is ours. Lost answers are settled by reading the slot back and comparing commit ids.
+
+        Raises Unavailable when the store refused and nothing was written, CommitUnknown when that cannot be told.
+        """
+        path = log_path(entry.version)
+        deadline = time.monotonic() + COMMIT_RETRY_SECONDS
+        in_doubt: Exception | None = None
+        for attempt in count(1):
+            refused: Exception | None = None
+            try:
+                if self._store.create(path, data):
+                    self._check_floor(entry)
+                    return True
+            except Unavailable as error:
+                refused = error
+            except Exception as error:  # whatever a store raises, the put may have happened
+                in_doubt = error
+            try:
+                found = read_slot(self._store, entry.version)
+            except Unavailable as error:
+                found = None
+                if refused is None:
+                    in_doubt = in_doubt or error
+            if found is not None:
+                # taken: by ours, if an earlier try of ours or of the SDK got through without an answer
+                if found.commit_ids != entry.commit_ids:
+                    return False
+                self._check_floor(entry)
+                return True
+            if refused is not None and in_doubt is None:
+                raise refused
+            self._check_floor(entry)  # taken, yet not there: perhaps it was expired long ago
+            if time.monotonic() > deadline:
+                break
+            _pause(attempt)
+        raise CommitUnknown(
+            f"no answer to committing version {entry.version} ({in_doubt or 'it is taken, but cannot be read'}): look "
+            f"in history() for the commit ids {sorted(entry.commit_ids)} before retrying"
+        ) from in_doubt
+
+    def _check_floor(self, entry: Entry) -> None:
+        """A slot at or below the floor may have been free only because its entry was expired."""
+        try:
+            floor = read_floor(self._store)
+        except LakeletError as error:
+            raise CommitUnknown(
+                f"version {entry.version} was written, but whether it was expired meanwhile cannot be told: {error}"
+            ) from error
+        if entry.version <= floor:
+            raise CommitUnknown(
+                f"version {entry.version} was expired (the floor is {floor}) while this commit was on its way: "
+                "reload the lake and look whether its changes are there"
+            )
+
+
+def _try(
+    snapshot: Snapshot, member: Member, changes: tuple[Change, ...], version: int, timestamp_us: int
+) -> Snapshot | LakeletError | None:
+    """The snapshot that the member makes of this one, or why not; None when its deletions need a rebase."""
+    broken = unmet(snapshot, member.requirements)
+    if broken is not None:
+        return Conflict(f"{broken}, and this commit needs it unchanged; reload and retry")
+    if member.can_rebase and _is_outdated(snapshot, changes):
+        return None
+    try:
+        return apply(snapshot, changes, version=version, timestamp_us=timestamp_us)
+    except Corrupt as error:
+        return error
+
+
+def _is_outdated(snapshot: Snapshot, changes: Sequence[Change]) -> bool:
+    """Whether rows were deleted since from a file that ``changes`` delete rows from."""
+    for change in changes:
+        if isinstance(change, DeleteRows):
+            table = snapshot.tables.get(change.table_id)
+            file = table.files.get(change.file_id) if isinstance(table, OwnedTable) else None
+            if file is not None and (file.deletion.path if file.deletion else None) != change.base:
+                return True
+    return False
+
+
+def _settle(member: Member, head: Snapshot, verdict: Snapshot | LakeletError | None) -> None:
+    """The outcome of a member that cannot be committed on top of ``head``."""
+    if verdict is None:
+        member.rebase_on = head
+    elif isinstance(verdict, Corrupt):
+        # impossible on the snapshot that the caller saw is the caller's mistake; on a later one it is a lost race
+        if member.base_version >= head.version:
+            member.fail(InvalidInput(f"{verdict}; nothing was committed"))
+        else:
+            member.fail(Conflict(f"{verdict} after version {member.base_version}; reload and retry"))
+    elif isinstance(verdict, LakeletError):
+        member.fail(verdict)
+
+
+def _too_big(num_bytes: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"the commit takes {num_bytes} bytes in the log, the limit is {LOG_ENTRY_BYTES} (limits.LOG_ENTRY_BYTES); "
+        "commit fewer files at once"
+    )
+
+
+def _pause(attempt: int) -> None:
+    first, most = _BACKOFF_SECONDS
+    time.sleep(random.uniform(0, min(most, first * 2 ** min(attempt, 16))))
