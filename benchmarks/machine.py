@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -81,6 +82,27 @@ def warm(paths: Iterable[str | os.PathLike[str]]) -> int:
             while chunk := file.read(_PAGE_BYTES):
                 total += len(chunk)
     return total
+
+
+def compile_kernels() -> None:
+    """Have lakelet compile and cache its kernels, in another process: a run of enough rows of every common type."""
+    subprocess.run([sys.executable, "-c", _COMPILE], check=True)
+
+
+_COMPILE = """
+import os, tempfile, duckdb, lakelet
+with tempfile.TemporaryDirectory() as home:
+    for name, step in (("whole", 1), ("half", 2)):
+        os.makedirs(f"{home}/tables/{name}")
+        duckdb.execute(
+            "COPY (SELECT i, i::INTEGER a, i::DOUBLE b, (i / 8)::DECIMAL(15, 2) c, "
+            "DATE '2000-01-01' + (i % 9999)::INT d, 'text ' || i e, i % 2 = 0 f, i::FLOAT g, make_timestamp(i * 1000) h, 'of ' || i % 7 j "
+            f"FROM range(0, 2500000, {step}) r(i)) TO '{home}/tables/{name}/part-0.parquet'"
+        )
+    db = lakelet.connect(f"{home}/lake")
+    db.attach_all(f"{home}/tables")
+    assert db.containment().edges.num_rows == 1
+"""
 
 
 def write_results(name: str, title: str, command: str, sections: Sequence[str], facts: dict[str, str]) -> Path:
