@@ -12,22 +12,32 @@ from __future__ import annotations
 import datetime as dt
 import re
 import threading
+import zlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .errors import InvalidInput, LakeletError
-from .footers import FileState, Footer, FooterCache
+from .errors import Corrupt, InvalidInput, LakeletError
+from .footers import FileState, Footer, FooterCache, changed
+from .fragment import Fragment
 from .limits import FOOTER_CACHE_BYTES
-from .listing import Listing, is_current, list_files, partition_of, place_of
+from .listing import Listing, is_current, list_files, partition_of, place_of, state_now
 from .schema import evolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Attachment", "Attachments"]
+    from .progress import Progress
+    from .table import Table
+
+__all__ = ["Attachment", "Attachments", "Constant", "attached_table"]
+
+REMOTE_LISTINGS = 16
+"""Locations on object stores that are listed side by side."""
 
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -37,7 +47,7 @@ Constant = int | dt.date | str | None
 """A partition column's value in one file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attachment:
     """An attached location as it was when last looked at: one immutable value, the same object while nothing changes.
 
@@ -59,6 +69,63 @@ class Attachment:
     def num_bytes(self) -> int:
         """Bytes of all files."""
         return sum(footer.state.num_bytes for footer in self.footers)
+
+    @cached_property
+    def fragments(self) -> tuple[Fragment, ...]:
+        """The files as fragments of the table, in the order of the rows."""
+        shape = zlib.crc32(str(self.schema).encode())
+        return tuple(
+            AttachedFragment(self, footer, constants, "" if footer.schema is self.schema else f"|{shape:08x}")
+            for footer, constants in zip(self.footers, self.constants, strict=True)
+        )
+
+
+class AttachedFragment(Fragment):
+    """A file that belongs to somebody else: reading it raises Conflict when it changed since its footer was read."""
+
+    __slots__ = ("_footer", "_place")
+
+    def __init__(self, attachment: Attachment, footer: Footer, constants: Mapping[str, Constant], shape: str) -> None:
+        """``shape`` becomes part of the identity: what else than the file's bytes decides on its rows."""
+        place, schema, state = attachment.listing.place, attachment.schema, footer.state
+        self._footer = footer
+        self._place = place
+        super().__init__(
+            state.path,
+            schema,
+            identity=f"{state.path}|{state.num_bytes}|{state.stamp}{shape}",
+            num_bytes=state.num_bytes,
+            num_stored_rows=footer.num_rows,
+            filesystem=None if place.filesystem is None else place.arrow(),
+            file="" if place.filesystem is None else place.inner(state.path),
+            metadata=lambda: footer.metadata,
+            constants={key: pa.scalar(value, schema.field(key).type) for key, value in constants.items()},
+        )
+
+    @property
+    def file_schema(self) -> pa.Schema:
+        """The Arrow schema of the file itself."""
+        return self._footer.schema
+
+    def _read_stored(self, names: list[str], row_groups: Sequence[int] | None) -> pa.Table:
+        try:
+            table = super()._read_stored(names, row_groups)
+        except Corrupt:
+            self._check()  # bytes that fit no footer are no news when the file is another by now
+            raise
+        self._check()
+        return table
+
+    def _check(self) -> None:
+        if state_now(self._place, self._footer.state) != self._footer.state:
+            raise changed(self.path)
+
+
+def attached_table(name: str, attachment: Attachment, version: int) -> Table:
+    """The attached location as a table called ``name``, in ``version`` of the lake. Reads nothing."""
+    from .table import Table  # brings DuckDB, which attaching does not need
+
+    return Table(name, attachment.schema, attachment.fragments, version)
 
 
 class Attachments:
@@ -93,29 +160,64 @@ class Attachments:
             raise found
         return found
 
-    def open_many(self, locations: Sequence[tuple[str, bool]]) -> list[Attachment | LakeletError]:
-        """Each location as it is now, or what :meth:`open` would raise: thousands cost one ``stat`` a file."""
+    def open_many(
+        self, locations: Sequence[tuple[str, bool]], progress: Progress | None = None
+    ) -> list[Attachment | LakeletError]:
+        """Each location as it is now, or what :meth:`open` would raise: thousands cost one ``stat`` a file.
+
+        ``progress`` hears of the locations that have to be listed and read.
+        """
         with self._lock:
             known = [self._open.get(key) for key in locations]
-        opened: list[Attachment | LakeletError] = []
+        opened: list[Attachment | LakeletError | None] = [
+            before if before is not None and is_current(before.listing) else None for before in known
+        ]
+        stale = [i for i, found in enumerate(opened) if found is None]
+        listings = self._list([locations[i] for i in stale])
+        self._fetch([listing for listing in listings if isinstance(listing, Listing)])
         fresh: list[tuple[tuple[str, bool], Attachment]] = []
-        for key, before in zip(locations, known, strict=True):
-            if before is not None and is_current(before.listing):
-                opened.append(before)
-                continue
-            try:
-                listing = list_files(place_of(key[0], self._storage_options), key[1])
-                if before is not None and before.listing.files == listing.files:
-                    now = Attachment(listing, before.schema, before.footers, before.constants)
-                else:
-                    now = self._read(listing)
-            except LakeletError as e:
-                opened.append(e)
-                continue
-            fresh.append((key, now))
-            opened.append(now)
+        for done, (i, listing) in enumerate(zip(stale, listings, strict=True), start=1):
+            opened[i] = found = self._now(listing, known[i])
+            if isinstance(found, Attachment):
+                fresh.append((locations[i], found))
+            if progress is not None:
+                progress("attached tables", done, len(stale))
         self._keep(fresh)
-        return opened
+        return [found for found in opened if found is not None]
+
+    def _list(self, locations: Sequence[tuple[str, bool]]) -> list[Listing | LakeletError]:
+        def one(key: tuple[str, bool]) -> Listing | LakeletError:
+            try:
+                return list_files(place_of(key[0], self._storage_options), key[1])
+            except LakeletError as e:
+                return e
+
+        if len(locations) > 1 and any("://" in location for location, _ in locations):
+            with ThreadPoolExecutor(REMOTE_LISTINGS) as pool:
+                return list(pool.map(one, locations))
+        return [one(key) for key in locations]
+
+    def _fetch(self, listings: Sequence[Listing]) -> None:
+        """Read the footers of all remote files together, so that opening each finds them in the cache."""
+        by_filesystem: dict[int, list[Listing]] = {}
+        for listing in listings:
+            if listing.place.filesystem is not None:
+                by_filesystem.setdefault(id(listing.place.filesystem), []).append(listing)
+        for alike in by_filesystem.values():
+            states = [state for listing in alike for state in listing.files]
+            self.footers.read_many(states, alike[0].place.filesystem)
+
+    def _now(self, listing: Listing | LakeletError, before: Attachment | None) -> Attachment | LakeletError:
+        if isinstance(listing, LakeletError):
+            return listing
+        if before is not None and before.listing.files == listing.files:
+            if before.listing.folders != listing.folders:
+                before = replace(before, listing=listing)
+            return before
+        try:
+            return self._read(listing)
+        except LakeletError as e:
+            return e
 
     def adopt(self, listings: Iterable[Listing]) -> None:
         """Take over listings that were just made (by discovery), so that the first use does not list again.

@@ -174,7 +174,7 @@ def _flat_tables(
         return
     for state in files:
         stem = os.path.basename(state.path).rsplit(".", 1)[0]
-        at = Place(state.path, _inner_path(state.path, place), place.filesystem)
+        at = Place(state.path, place.inner(state.path), place.filesystem)
         yield _Unnamed((*folder.relative, stem), Listing(at, False, folder.path, (state,), {}))
 
 
@@ -188,14 +188,9 @@ def _one_schema(files: Sequence[FileState], good: Mapping[FileState, Footer]) ->
 def _listing(
     folder: Folder, place: Place, files: Sequence[FileState], stamps: Mapping[str, str], hive: bool = False
 ) -> Listing:
-    at = Place(folder.path, _inner_path(folder.path, place), place.filesystem)
+    at = Place(folder.path, place.inner(folder.path), place.filesystem)
     ordered = tuple(sorted(files, key=lambda state: state.path))
     return Listing(at, hive, folder.path, ordered, stamps if place.filesystem is None else {})
-
-
-def _inner_path(path: str, place: Place) -> str:
-    """The path as the file system names it, from the path or URI by which DuckDB finds it."""
-    return path if place.filesystem is None else str(place.filesystem._strip_protocol(path))
 
 
 # --- names -------------------------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ WHERE_BYTES: Final = 1_000_000
 """Longest text of a ``where`` or a query."""
 WHERE_CACHE_ENTRIES: Final = 1_024
 """Compiled predicates kept by text."""
+RELATION_CACHE_ENTRIES: Final = 256
+"""Tables whose SELECT over their files is kept between queries."""
 FOOTER_CACHE_BYTES: Final = 512 * 2**20
 """Parsed Parquet footers kept in memory."""
 FOOTER_BYTES: Final = 256 * 2**20
@@ -51,3 +53,9 @@ SMALL_PAIR_ROWS: Final = 200_000
 # Terminal
 PROGRESS_DELAY_SECONDS: Final = 0.5
 """Work shorter than this shows no progress bar."""
+
+# Tables
+TABLE_CACHE_ENTRIES: Final = 20_000
+"""Table objects kept with their parsed footers while nothing about the table changes."""
+CONTAINMENT_RENAME_BYTES: Final = 256 * 2**20
+"""Compressed bytes of columns that the search for renamed columns may read."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import fsspec
+    import pyarrow.fs
 
 __all__ = [
     "Listing",
@@ -34,6 +35,7 @@ __all__ = [
     "partition_of",
     "place_of",
     "remote_stamp",
+    "state_now",
 ]
 
 PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
@@ -54,6 +56,16 @@ class Place:
     def uri(self, path: str) -> str:
         """The path or URI by which DuckDB finds ``path``, a path as the file system names it."""
         return path if self.filesystem is None else str(self.filesystem.unstrip_protocol(path))
+
+    def inner(self, uri: str) -> str:
+        """The path as the file system names it, from what :meth:`uri` gave."""
+        return uri if self.filesystem is None else str(self.filesystem._strip_protocol(uri))
+
+    def arrow(self) -> pyarrow.fs.FileSystem:
+        """The Arrow file system in which :meth:`inner` paths are opened."""
+        from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
+
+        return LocalFileSystem() if self.filesystem is None else PyFileSystem(FSSpecHandler(self.filesystem))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,17 @@ def is_current(listing: Listing) -> bool:
         return False
 
 
+def state_now(place: Place, state: FileState) -> FileState | None:
+    """The state of one file of a listing by now; None when it is gone or cannot be asked."""
+    try:
+        if place.filesystem is None:
+            return file_state(state.path, os.stat(state.path))
+        info = place.filesystem.info(place.inner(state.path))
+        return FileState(state.path, int(info["size"]), remote_stamp(info))
+    except Exception:  # fsspec stores raise what they please; whatever it is, the file cannot be vouched for
+        return None
+
+
 # --- local disk --------------------------------------------------------------------------------------------------
 
 
@@ -210,26 +233,28 @@ def _list_local_glob(place: Place) -> Listing:
 
 
 def _list_remote(place: Place, hive: bool) -> Listing:
-    filesystem, path = place.filesystem, place.path
+    filesystem, path = place.filesystem, place.path.rstrip("/")
     assert filesystem is not None
     filesystem.invalidate_cache()
-    found: dict[str, Any] = {}
-    root = path.rstrip("/")
-    if filesystem.isfile(path):
-        found = {path: filesystem.info(path)}
-        root = path.rpartition("/")[0]
-    elif not _GLOB_CHARACTERS.isdisjoint(path) and not filesystem.isdir(path):
+    found: dict[str, Any]
+    root = path
+    try:
+        one = filesystem.info(path)
+    except FileNotFoundError:
+        if _GLOB_CHARACTERS.isdisjoint(path):
+            raise
         found = filesystem.glob(path, detail=True)
-        root = path.rpartition("/")[0]
-    elif not filesystem.isdir(path):
-        raise FileNotFoundError(place.location)
+        root, hive = path.rpartition("/")[0], False
     else:
-        every = filesystem.find(root, detail=True) if hive else {i["name"]: i for i in filesystem.ls(root, detail=True)}
-        found = {name: info for name, info in every.items() if _belongs(name[len(root) :].lstrip("/"), hive)}
+        if one["type"] == "file":
+            found, root, hive = {path: one}, path.rpartition("/")[0], False
+        else:
+            every = filesystem.find(path, maxdepth=None if hive else 1, detail=True)
+            found = {name: info for name, info in every.items() if _belongs(name[len(root) :].strip("/"), hive)}
     files = [
         FileState(place.uri(name), int(info["size"]), remote_stamp(info))
         for name, info in found.items()
-        if info["type"] == "file" and not is_hidden(name.rpartition("/")[2])
+        if info["type"] == "file" and (len(found) == 1 or not is_hidden(name.rpartition("/")[2]))
     ]
     files.sort(key=lambda state: state.path)
     return Listing(place, hive, place.uri(root), tuple(files), {})

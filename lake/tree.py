@@ -21,6 +21,9 @@ __all__ = ["Folder", "Rejected", "descend", "walk"]
 
 _OTHER_FORMATS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _ICEBERG_METADATA = ".metadata.json"
+_LAKE = "_lakelet"
+_LAKE_DATA = "data"
+"""In the root of a lakelet lake: the files of its own tables, which its log speaks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,9 @@ def _list(folder: Folder, found: os.stat_result, rejected: list[Rejected]) -> No
             folder.other_format = "Iceberg"
     if folder.other_format:
         return
+    is_lake = any(entry.name == _LAKE for entry in entries)
     for entry in entries:
-        if is_hidden(entry.name):
+        if is_hidden(entry.name) or (is_lake and entry.name == _LAKE_DATA):
             continue
         if entry.is_dir():
             folder.below.append(Folder(entry.path, (*folder.relative, entry.name)))
@@ -144,8 +148,11 @@ def _walk_remote(place: Place) -> Folder:
         raise InvalidInput(f"{place.location} is a file. Name a folder, or attach the file by itself.")
     root = Folder(place.uri(root_path))
     folders: dict[tuple[str, ...], Folder] = {(): root}
-    for name in sorted(every):
-        *parents, leaf = name[len(root_path) :].lstrip("/").split("/")
+    names = {name: name[len(root_path) :].lstrip("/").split("/") for name in sorted(every)}
+    lakes = {tuple(words[: words.index(_LAKE)]) for words in names.values() if _LAKE in words}
+    for name, (*parents, leaf) in names.items():
+        if any(parents[depth] == _LAKE_DATA and tuple(parents[:depth]) in lakes for depth in range(len(parents))):
+            continue
         folder = _remote_folder(tuple(parents), folders, root)
         if folder is not None and is_parquet_name(leaf):
             info = every[name]
