@@ -35,10 +35,12 @@ __all__ = [
     "HINT",
     "Checkpoint",
     "History",
+    "checkpoint_version",
     "hinted",
     "list_checkpoints",
     "newest_checkpoint",
     "open_checkpoint",
+    "point_hint",
     "write_checkpoint",
 ]
 
@@ -93,6 +95,7 @@ class History:
     """The commits that a checkpoint keeps, read when they are asked for."""
 
     def __init__(self, store: Store, name: str, commits: Sequence[Commit] | None = None) -> None:
+        """``commits``: when they are in hand already."""
         self._store = store
         self._name = name
         self._commits = commits
@@ -146,6 +149,12 @@ def newest_checkpoint(store: Store, at_most: int | None = None) -> Checkpoint | 
             if checkpoint is not None:
                 return checkpoint
     return None
+
+
+def checkpoint_version(path: str) -> int | None:
+    """The version of the checkpoint whose part ``path`` is, or None for something else."""
+    match = _NAME.fullmatch(path.removeprefix(CHECKPOINTS).partition("/")[0])
+    return int(match[1]) if match else None
 
 
 def open_checkpoint(store: Store, name: str, slots_ahead: int = 0) -> tuple[Checkpoint | None, Sequence[bytes | None]]:
@@ -311,8 +320,9 @@ class _StatsOfRow:
 
 
 def write_checkpoint(store: Store, snapshot: Snapshot, commits: Sequence[Commit]) -> Checkpoint:
-    """Write ``snapshot`` and the history to keep, then point the hint at it. Whoever dies half-way leaves no trace that
-    a reader follows. Raises Unavailable when the store refuses, NotFound when statistics to carry over are gone.
+    """Write ``snapshot`` and the history to keep. Whoever dies half-way leaves nothing that a reader follows.
+
+    Raises Unavailable when the store refuses, NotFound when statistics that it would carry over are gone.
     """
     name = f"{snapshot.version:020d}-{uuid.uuid4().hex}"
     files = [
@@ -328,8 +338,14 @@ def write_checkpoint(store: Store, snapshot: Snapshot, commits: Sequence[Commit]
         "lakelet.hash_seed": snapshot.hash_seed,
     }
     store.put(_part(name, "tables"), _encode(_table_rows(snapshot), _TABLES, metadata))
-    store.put(HINT, json.dumps({"format": FORMAT, "checkpoint": name}).encode())
     return Checkpoint(name, snapshot, History(store, name, list(commits)))
+
+
+def point_hint(store: Store, name: str) -> None:
+    """The hint names this checkpoint, unless it names a newer one."""
+    held = hinted(store.get_many([HINT])[0])
+    if held is None or held < name:
+        store.put(HINT, json.dumps({"format": FORMAT, "checkpoint": name}).encode())
 
 
 def _stamped(schema: pa.Schema, metadata: dict[str, str] | None = None) -> pa.Schema:

@@ -35,6 +35,7 @@ class FsspecStore:
     """
 
     def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        """Nothing is asked of the store yet."""
         protocol, separator, rest = uri.partition("://")
         if not separator or not protocol:
             raise InvalidInput(f"found {uri!r}; expected a URI such as s3://bucket/lake")

@@ -18,7 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from .changes import Change, Commit, CreateLake, DeleteRows, Requirement
-from .entry import CommitRecord, Entry, encode, log_path
+from .entry import CommitRecord, Entry, decode, encode, log_path
 from .errors import CommitUnknown, Conflict, Corrupt, InvalidInput, LakeletError, LimitExceeded, Unavailable
 from .floor import read_floor
 from .limits import COMMIT_GROUP_CHANGES, COMMIT_RETRY_SECONDS, LOG_ENTRY_BYTES
@@ -83,6 +83,7 @@ class Group:
     """The commits of this process to one lake. ``clock`` gives seconds since the epoch."""
 
     def __init__(self, store: Store, head: Head, clock: Callable[[], float]) -> None:
+        """``head`` is told of what was committed."""
         self._store = store
         self._head = head
         self._clock = clock
@@ -174,9 +175,7 @@ class Group:
                 batch = waiting
                 continue
             try:
-                staged.data = encode(staged.entry)
-                if len(staged.data) > LOG_ENTRY_BYTES:
-                    raise _too_big(len(staged.data))
+                staged.data = _checked_bytes(staged.entry)
             except (InvalidInput, LimitExceeded) as error:
                 # one of them cannot be written: halve until it is alone
                 if len(members) == 1:
@@ -323,11 +322,19 @@ def _settle(member: Member, head: Snapshot, verdict: Snapshot | LakeletError | N
         member.fail(verdict)
 
 
-def _too_big(num_bytes: int) -> LimitExceeded:
-    return LimitExceeded(
-        f"the commit takes {num_bytes} bytes in the log, the limit is {LOG_ENTRY_BYTES} (limits.LOG_ENTRY_BYTES); "
-        "commit fewer files at once"
-    )
+def _checked_bytes(entry: Entry) -> bytes:
+    """The bytes of the entry, which any reader will take. InvalidInput or LimitExceeded if there are no such bytes."""
+    data = encode(entry)
+    if len(data) > LOG_ENTRY_BYTES:
+        raise LimitExceeded(
+            f"the commit takes {len(data)} bytes in the log, the limit is {LOG_ENTRY_BYTES} (limits.LOG_ENTRY_BYTES); "
+            "commit fewer files at once"
+        )
+    try:
+        decode(data, entry.version)
+    except Corrupt as error:
+        raise InvalidInput(f"the commit could not be read back ({error}); nothing was committed") from error
+    return data
 
 
 def _pause(attempt: int) -> None:

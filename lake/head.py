@@ -33,6 +33,7 @@ class Head:
     """
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        """Nothing is read yet."""
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()

@@ -47,6 +47,7 @@ class LocalStore:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Nothing is read or made yet."""
         text = os.fspath(root)
         if not text or "\0" in text:
             raise InvalidInput(f"found the root {text!r}; expected the path of a folder")

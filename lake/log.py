@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from .changes import Change, Commit, Requirement
-from .checkpoint import Checkpoint, History, list_checkpoints, open_checkpoint, write_checkpoint
+from .checkpoint import Checkpoint, History, list_checkpoints, open_checkpoint, point_hint, write_checkpoint
 from .errors import Conflict, Corrupt, InvalidInput, LakeletError, NotFound
 from .floor import read_floor
 from .group import Group, Member
@@ -49,6 +49,7 @@ class Log:
     """
 
     def __init__(self, store: Store, read_only: bool = False, *, clock: Callable[[], float] = time.time) -> None:
+        """Nothing is read yet."""
         self.store = store
         self.read_only = read_only
         self.clock = clock
@@ -60,11 +61,13 @@ class Log:
         self._writer: threading.Thread | None = None
 
     def __enter__(self) -> Log:
+        """The log itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """As :meth:`close`."""
         self.close()
 
     def close(self) -> None:
@@ -137,7 +140,7 @@ class Log:
         latest = self.latest()
         if latest.lake_id:
             return latest
-        self._writable()
+        self.check_writable()
         return self._submit(Member((), (), "create lake", 0, hash_seed=seed), None)
 
     def commit(
@@ -160,7 +163,7 @@ class Log:
         Raises Conflict (requirements broken, or too many races lost), InvalidInput (impossible changes, read-only,
         wrong base), CommitUnknown (no answer), Unavailable (the store refused; nothing was committed), LimitExceeded.
         """
-        self._writable()
+        self.check_writable()
         self._check_base(base)
         if begun_us is not None and self.clock() - begun_us / 1_000_000 > _LONGEST_EDIT_SECONDS:
             raise Conflict(
@@ -192,7 +195,8 @@ class Log:
             member.changes = tuple(rebase(member.rebase_on, member.changes))
             member.base_version, member.rebase_on = member.rebase_on.version, None
 
-    def _writable(self) -> None:
+    def check_writable(self) -> None:
+        """Raise InvalidInput when the log was opened read-only."""
         if self.read_only:
             raise InvalidInput(f"the lake at {self.store.uri} was opened read-only; connect without read_only to write")
 
@@ -243,6 +247,7 @@ class Log:
         floor = read_floor(self.store)
         commits = [commit for commit in self._head.history() if floor <= commit.version <= snapshot.version]
         checkpoint = write_checkpoint(self.store, snapshot, commits)
+        point_hint(self.store, checkpoint.name)
         self._head.shorten(checkpoint.history)
         with self._lock:
             self._checkpoints = None

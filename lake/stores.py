@@ -14,7 +14,7 @@ from .store import TMP, Store
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["open_store", "probe"]
+__all__ = ["open_store", "probe", "store_time_us"]
 
 
 def open_store(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Store:
@@ -49,6 +49,23 @@ def probe(store: Store) -> None:
             raise Unavailable(f"the store at {store.uri} lost the bytes of the first of two writers; {_MEND}")
     finally:
         store.delete([path])
+
+
+def store_time_us(store: Store) -> int:
+    """The time by the store's own clock, which dates its objects, in microseconds since the epoch.
+
+    Ages of objects are judged by it: a clock of ours that runs ahead would make young ones look old. Writes and
+    removes one object.
+    """
+    path = f"{TMP}clock-{uuid.uuid4().hex}"
+    store.put(path, b"clock")
+    try:
+        for info in store.list(TMP):
+            if info.path == path:
+                return info.modified_us
+    finally:
+        store.delete([path])
+    raise Unavailable(f"the store at {store.uri} does not list {path}, which was just written; retry")
 
 
 _MEND = "commits need create-if-absent, so keep the lake on a store that honours conditional puts"
