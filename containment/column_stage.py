@@ -1,0 +1,189 @@
+"""Refuting by the values of single columns, before whole rows are read.
+
+One column of sixteen refutes most decoys at a small part of their bytes. The column is chosen once for each class of
+tables, cheap and with many distinct values; a second one follows for pairs that survive. Small tables are in memory
+after the first look, so they are probed by their most telling column only.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from .sketch import missing_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ..lake.statistics import Bounds
+    from .content import Content
+    from .nodes import Nodes, Pair
+    from .schema_graph import SchemaGraph
+    from .sketch import ValueSet
+
+__all__ = ["ColumnStage"]
+
+ROUNDS: Final = 2
+_CHEAP: Final = 0.25
+"""A column is probed when it costs at most this share of all columns that the pair needs."""
+_TELLING: Final = 0.1
+"""A column is worth probing when it may have this share of the distinct values of the most telling one."""
+_LEADING: Final = 16
+"""Smallest hashes compared in one vectorised step before any pair is looked at by itself."""
+
+
+class ColumnStage:
+    """Drops pairs whose child has a value that the parent lacks. ``bounds(table)`` as in :mod:`.min_max`."""
+
+    def __init__(
+        self,
+        graph: SchemaGraph,
+        nodes: Nodes,
+        content: Content,
+        bounds: Callable[[int], Mapping[str, Bounds]],
+        num_rows: Sequence[int],
+        min_fraction: float,
+    ) -> None:
+        self._graph = graph
+        self._nodes = nodes
+        self._content = content
+        self._bounds = bounds
+        self._num_rows = num_rows
+        self._min_fraction = min_fraction
+        self._order: dict[int, list[int]] = {}
+        self._spelled = [
+            dict(zip(own.tables.tolist(), own.columns, strict=True)) for own in graph.classes
+        ]
+
+    def columns(self, table: int, schema_class: int) -> tuple[str, ...]:
+        """The table's own names of its class's columns, in the class's order."""
+        return self._spelled[schema_class][table]
+
+    def needed(self, pairs: Sequence[Pair]) -> dict[int, set[str]]:
+        """Columns of each table that comparing whole rows of these pairs reads."""
+        nodes, needed = self._nodes, defaultdict(set)
+        for node in {n for pair in pairs for n in pair}:
+            for table in nodes.tables[node]:
+                needed[table].update(self.columns(table, nodes.class_of[node]))
+        return needed
+
+    def run(self, pairs: Sequence[Pair], done: Callable[[int, int], None]) -> list[Pair]:
+        """The pairs that survive; nodes are split by what was read."""
+        pairs = list(pairs)
+        for turn in range(ROUNDS):
+            wanted, asked = self._wanted(pairs, turn)
+            if not wanted:
+                continue
+            needed = self.needed(pairs)
+            sets = self._content.value_sets(wanted, lambda table, n=needed: sorted(n[table]), done)  # type: ignore[misc]
+            labels = {
+                table: tuple((name, _label(sets[table, name])) for name in sorted(names))
+                for table, names in wanted.items()
+            }
+            # ``asked`` speaks of the nodes before the split.
+            parts = self._nodes.split(labels)
+            survivors: list[Pair] = []
+            for pair in pairs:
+                if pair not in asked:
+                    survivors.extend(self._nodes.refined([pair], parts))
+                else:
+                    survivors.extend(self._product(pair, parts, asked[pair], sets))
+            pairs = survivors
+        return pairs
+
+    def _wanted(self, pairs: Sequence[Pair], turn: int) -> tuple[dict[int, set[str]], dict[Pair, tuple[int, int]]]:
+        """Columns to read by table, and for each pair to be probed the (child, parent) column positions."""
+        nodes, wanted, asked = self._nodes, defaultdict(set), {}
+        for child, parent in pairs:
+            child_class, parent_class = nodes.class_of[child], nodes.class_of[parent]
+            order = self._probe_order(child_class, nodes.tables[child][0])
+            if turn >= len(order):
+                continue
+            at = order[turn]
+            theirs = int(self._graph.maps[child_class, parent_class][at])
+            asked[child, parent] = at, theirs
+            for node, column in ((child, at), (parent, theirs)):
+                for table in nodes.tables[node]:
+                    wanted[table].add(self.columns(table, nodes.class_of[node])[column])
+        return wanted, asked
+
+    def _probe_order(self, schema_class: int, table: int) -> list[int]:
+        """Columns of the class worth probing, in order, judged by one of its tables."""
+        if schema_class not in self._order:
+            names = self.columns(table, schema_class)
+            rows = self._num_rows[table]
+            size = np.array([self._content.column_bytes(table, [name]) for name in names], dtype=np.float64)
+            known = self._bounds(table)
+            distinct = np.array([_most_distinct(known.get(n), b, rows) for n, b in zip(names, size, strict=True)])
+            telling = np.flatnonzero(distinct >= _TELLING * distinct.max())
+            if self._content.is_small(table, names):
+                # All columns are read anyway, so cheapness is no argument.
+                order = [int(telling[np.argmax(size[telling])])] if len(names) > 1 else []
+            else:
+                cheap = [int(i) for i in telling[np.argsort(size[telling])] if size[i] <= _CHEAP * size.sum()]
+                order = cheap[:ROUNDS]
+            self._order[schema_class] = order
+        return self._order[schema_class]
+
+    def _product(
+        self,
+        pair: Pair,
+        parts: Mapping[int, list[int]],
+        columns: tuple[int, int],
+        sets: Mapping[tuple[int, str], ValueSet],
+    ) -> list[Pair]:
+        """The surviving pairs among the parts of a pair's nodes."""
+        nodes = self._nodes
+        children = parts.get(pair[0], [pair[0]])
+        parents = parts.get(pair[1], [pair[1]])
+        own = [sets[nodes.tables[n][0], self._name(n, columns[0])] for n in children]
+        theirs = [sets[nodes.tables[n][0], self._name(n, columns[1])] for n in parents]
+        rows = np.array([max(self._num_rows[t] for t in nodes.tables[n]) for n in children], dtype=np.float64)
+        strict = (rows - 1) / np.maximum(rows, 1) < self._min_fraction
+        low, high = _leading(own, np.uint64(2**64 - 1)), _leading(theirs, np.uint64(0))
+        survivors: list[Pair] = []
+        for i, child in enumerate(children):
+            # A subset's j-th smallest hash is never below the whole's.
+            possible = (low[i] >= high).all(axis=1) if strict[i] else np.ones(len(parents), dtype=np.bool_)
+            for j in np.flatnonzero(possible).tolist():
+                parent = parents[j]
+                if child == parent:
+                    if len(nodes.tables[child]) > 1:
+                        survivors.append((child, parent))
+                    continue
+                missing = missing_values(own[i], theirs[j])
+                if missing == 0 or (rows[i] - missing) / rows[i] >= self._min_fraction:
+                    survivors.append((child, parent))
+        return survivors
+
+    def _name(self, node: int, column: int) -> str:
+        return self.columns(self._nodes.tables[node][0], self._nodes.class_of[node])[column]
+
+
+def _label(values: ValueSet) -> tuple[int, bytes]:
+    return int(values.threshold), values.hashes.tobytes()
+
+
+def _leading(sets: Sequence[ValueSet], unknown: np.uint64) -> NDArray[np.uint64]:
+    """The smallest hashes of each set, uint64 (n, 16); where a set has no more, the greatest or ``unknown``."""
+    table = np.full((len(sets), _LEADING), np.uint64(2**64 - 1), dtype=np.uint64)
+    for row, values in zip(table, sets, strict=True):
+        head = values.hashes[:_LEADING]
+        row[: len(head)] = head
+        if not values.whole:
+            row[len(head) :] = unknown
+    return table
+
+
+def _most_distinct(bounds: Bounds | None, num_bytes: float, rows: int) -> float:
+    """A guess at the distinct values of a column: no more than rows, or than its integers, or than its bits tell."""
+    guess = float(rows)
+    if rows > 0:
+        guess = min(guess, 2.0 ** min(62.0, 8.0 * num_bytes / rows + 4.0))
+    if bounds is not None and isinstance(bounds.min, int) and isinstance(bounds.max, int):
+        guess = min(guess, float(bounds.max) - float(bounds.min) + 1.0)
+    return guess

@@ -1,0 +1,412 @@
+"""The pipeline: tables in, the containment relation out.
+
+Filters only refute and only comparison confirms. Schema, then bounds, then single columns, then whole rows; each
+stage sees what the one before it left. What earlier runs proved is taken from the verdicts: tables that are as they
+were are known among each other, one of each group stands for the rest, and only pairs with a new table are searched.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ..lake.errors import InvalidInput
+from ..lake.limits import CONTAINMENT_MEMORY_BYTES
+from ..lake.statistics import merged
+from .column_stage import ColumnStage
+from .content import Content
+from .graph import Graph, Stage
+from .min_max import profiles, surviving
+from .nodes import Nodes
+from .relation import Edge, relation
+from .row_stage import Groups, RowStage
+from .rowsets import RowSets
+from .schema_graph import SchemaClass, SchemaGraph, schema_graph
+from .verdicts import Answer, VerdictStore, table_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ..lake.statistics import Bounds
+    from ..lake.table import Table
+    from .nodes import Pair
+
+__all__ = ["Progress", "find"]
+
+_BUDGET_MARGIN = 1.5
+"""Probed columns of a large table are read twice, so a budget counts its bytes this many times."""
+
+
+class Progress(Protocol):
+    """Called as work goes on, from the calling thread."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """``done`` of ``total`` tables of a stage are through."""
+        ...
+
+
+def find(
+    tables: Sequence[Table],
+    *,
+    seed: bytes,
+    min_fraction: float = 1.0,
+    memory_bytes: int = CONTAINMENT_MEMORY_BYTES,
+    budget_bytes: int | None = None,
+    verdicts: VerdictStore | None = None,
+    progress: Progress | None = None,
+) -> Graph:
+    """Which tables are contained in which others.
+
+    ``seed``: the lake's secret hash seed. ``min_fraction``: in (0, 1]; below 1, pairs of which the parent has that
+    share of the child's distinct rows are reported too. ``memory_bytes`` bounds the row hashes in memory; beyond it
+    they go to disk. ``budget_bytes`` bounds the compressed bytes read from columns: the largest tables come first and
+    the rest stays open. ``verdicts`` holds what earlier runs proved and is written when this one ends, also when it is
+    interrupted.
+
+    Raises InvalidInput for a fraction, a limit or names that make no sense; errors of reading tables pass through.
+    """
+    if not 0.0 < min_fraction <= 1.0:
+        raise InvalidInput(f"min_fraction is {min_fraction}, expected more than 0 and at most 1")
+    if budget_bytes is not None and budget_bytes < 0:
+        raise InvalidInput(f"budget_bytes is {budget_bytes}, expected 0 or more, or None for no budget")
+    if memory_bytes <= 0:
+        raise InvalidInput(f"memory_bytes is {memory_bytes}, expected more than 0")
+    ordered = sorted(tables, key=lambda table: table.name)
+    for one, two in zip(ordered, ordered[1:], strict=False):
+        if one.name == two.name:
+            raise InvalidInput(f"table {one.name!r} is given twice, expected each table once")
+    search = _Search(ordered, seed, min_fraction, budget_bytes, verdicts or VerdictStore(None, seed), progress)
+    try:
+        return search.run(memory_bytes)
+    finally:
+        search.verdicts.save()
+
+
+@dataclass
+class _Known:
+    """What an earlier answer says of the tables at hand."""
+
+    answer: Answer | None
+    groups: dict[int, list[int]]  # answer's group number -> tables of it that are here
+    of_table: dict[int, int]
+    heads: set[int]  # one table of each group
+
+
+class _Search:
+    """One run. Tables are numbered by name order."""
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        seed: bytes,
+        min_fraction: float,
+        budget_bytes: int | None,
+        verdicts: VerdictStore,
+        progress: Progress | None,
+    ) -> None:
+        self.tables = tables
+        self.verdicts = verdicts
+        self._seed = seed
+        self._min_fraction = min_fraction
+        self._budget_bytes = budget_bytes
+        self._progress = progress or (lambda stage, done, total: None)
+        self._num_rows = [table.num_rows for table in tables]
+        self._stages: list[Stage] = []
+        self._bounds: dict[int, dict[str, Bounds]] = {}
+        self._keys: dict[int, bytes] = {}
+        self._open: list[Pair] = []
+        self._opaque: set[int] = set()
+        self._groups = Groups()
+        self._nodes = Nodes()
+        self._active: list[int] = []
+
+    def run(self, memory_bytes: int) -> Graph:
+        """All stages; see the module."""
+        filled = [t for t, table in enumerate(self.tables) if self._num_rows[t] and len(table.schema)]
+        known = self._recall(filled)
+        # Tables known before are searched as one of each group; the others are hidden behind it.
+        self._active = [t for t in filled if t not in known.of_table or t in known.heads]
+        fresh = {t for t in filled if t not in known.of_table}
+        if fresh:
+            graph = self._schema(fresh)
+            pairs = self._min_max(graph, known)
+            with RowSets(memory_bytes) as rowsets:
+                self._read(graph, pairs, rowsets)
+        return self._answer(filled, known)
+
+    # --- what is known ---------------------------------------------------------------------------------------------
+
+    def _key_of(self, table: int) -> bytes:
+        if table not in self._keys:
+            one = self.tables[table]
+            self._keys[table] = table_key([fragment.identity for fragment in one.fragments()], one.schema)
+        return self._keys[table]
+
+    def _recall(self, filled: Sequence[int]) -> _Known:
+        keys = [self._key_of(t) for t in filled]
+        answer = self.verdicts.answer(keys, self._min_fraction)
+        groups: dict[int, list[int]] = {}
+        of_table: dict[int, int] = {}
+        if answer is not None:
+            for table, key in zip(filled, keys, strict=True):
+                group = answer.group_of.get(key)
+                if group is not None:
+                    groups.setdefault(group, []).append(table)
+                    of_table[table] = group
+        return _Known(answer, groups, of_table, {members[0] for members in groups.values()})
+
+    # --- stages without content ------------------------------------------------------------------------------------
+
+    def _schema(self, fresh: set[int]) -> SchemaGraph:
+        started = time.perf_counter()
+        count, new = len(self._active), len(fresh)
+        positions = {table: at for at, table in enumerate(self._active)}
+        touching = None if new == count else {positions[t] for t in fresh}
+        found = schema_graph([self.tables[t].schema for t in self._active], touching)
+        graph = _renumbered(found, self._active)
+        self._opaque = {int(t) for own in graph.classes if own.exact for t in own.tables}
+        considered = count * (count - 1) - (count - new) * (count - new - 1)
+        self._stage("schema", considered, graph.num_pairs, started, 0)
+        return graph
+
+    def _bounds_of(self, table: int) -> Mapping[str, Bounds]:
+        if table not in self._bounds:
+            fragments = self.tables[table].fragments()
+            if len(fragments) == 1:
+                self._bounds[table] = fragments[0].bounds()
+            else:
+                parts = [(fragment.bounds(), fragment.num_rows) for fragment in fragments if fragment.num_rows]
+                names = set.intersection(*(set(bounds) for bounds, _ in parts)) if parts else set()
+                self._bounds[table] = {n: merged((bounds[n], rows) for bounds, rows in parts) for n in sorted(names)}
+        return self._bounds[table]
+
+    def _min_max(self, graph: SchemaGraph, known: _Known) -> list[Pair]:
+        started = time.perf_counter()
+        schemas = {t: self.tables[t].schema for own in graph.classes for t in own.tables.tolist()}
+        found = profiles(graph.classes, self._bounds_of, self._num_rows, schemas, self._min_fraction, known.heads)
+        numbers = [
+            [
+                self._nodes.add(
+                    number,
+                    tables := [int(own.tables[at]) for at in members],
+                    settled=tables[0] in known.heads,
+                )
+                for members in profile.members
+            ]
+            for number, (own, profile) in enumerate(zip(graph.classes, found, strict=True))
+        ]
+        pairs: list[Pair] = []
+        for child, parent, a, b in surviving(found, graph.maps):
+            of_child, of_parent = numbers[child], numbers[parent]
+            for i, j in zip(a.tolist(), b.tolist(), strict=True):
+                pair = of_child[i], of_parent[j]
+                if self._nodes.is_open(pair):
+                    pairs.append(pair)
+        self._stage("min-max", graph.num_pairs, self._nodes.count(pairs), started, 0)
+        return pairs
+
+    # --- stages that read ------------------------------------------------------------------------------------------
+
+    def _read(self, graph: SchemaGraph, pairs: list[Pair], rowsets: RowSets) -> None:
+        """Columns, then rows; under a budget in rounds, the largest children first."""
+        content = Content(self.tables, self._seed, rowsets)
+        columns = ColumnStage(graph, self._nodes, content, self._bounds_of, self._num_rows, self._min_fraction)
+        rows = RowStage(
+            graph,
+            self._nodes,
+            columns,
+            content,
+            rowsets,
+            self._groups,
+            self._min_fraction,
+            self.verdicts,
+            self._key_of,
+        )
+        started = time.perf_counter()
+        undecided = self._undecided(pairs)
+        counts = [self._nodes.count(pairs), 0, 0, 0]
+        seconds = [time.perf_counter() - started, 0.0]
+        bytes_read = [0, 0]
+        self._open = undecided
+        for chosen in self._rounds(undecided, content):
+            begun, before = time.perf_counter(), content.bytes_read
+            left = columns.run(chosen, lambda done, total: self._progress("columns", done, total))
+            self._keep_refuted(chosen, left)
+            counts[1] += self._nodes.count(left)
+            seconds[0] += time.perf_counter() - begun
+            bytes_read[0] += content.bytes_read - before
+            begun, before = time.perf_counter(), content.bytes_read
+            counts[2] += self._nodes.count(left)
+            counts[3] += rows.run(left, lambda done, total: self._progress("rows", done, total))
+            seconds[1] += time.perf_counter() - begun
+            bytes_read[1] += content.bytes_read - before
+        self._stages.append(Stage("columns", counts[0], counts[1], seconds[0], bytes_read[0]))
+        self._stages.append(Stage("rows", counts[2], counts[3], seconds[1], bytes_read[1]))
+
+    def _undecided(self, pairs: list[Pair]) -> list[Pair]:
+        """The pairs that no kept comparison decides. Nodes are split by the content that earlier runs saw."""
+        contents = {}
+        for node in {n for pair in pairs for n in pair}:
+            for table in self._nodes.tables[node]:
+                content = self.verdicts.content(self._key_of(table))
+                if content is not None:
+                    contents[table] = content
+        parts = self._nodes.split({t: (c.distinct, c.signature) for t, c in contents.items()})
+        undecided = []
+        for node, tables in enumerate(self._nodes.tables):
+            if node not in parts and all(t in contents for t in tables):
+                for table in tables:
+                    content = contents[table]
+                    group = self._groups.place(
+                        table, self._nodes.class_of[node], content.distinct, content.signature
+                    )
+                    self._groups.join(table, group)
+        for pair in self._nodes.refined(pairs, parts):
+            if self._nodes.is_open(pair) and not self._decided(pair):
+                undecided.append(pair)
+        return undecided
+
+    def _decided(self, pair: Pair) -> bool:
+        """Whether kept verdicts decide the pair; an edge they prove is noted."""
+        tables, of_table = self._nodes.tables, self._groups.of_table
+        child, parent = (tables[node][0] for node in pair)
+        placed = child in of_table and parent in of_table
+        if placed and of_table[child] == of_table[parent]:
+            return True
+        if not placed and any(len(tables[node]) > 1 for node in pair):
+            return False
+        verdict = self.verdicts.pair(self._key_of(child), self._key_of(parent))
+        if verdict is None:
+            return False
+        found, distinct, exact = verdict
+        if found / distinct < self._min_fraction:
+            return True
+        if not exact or not placed:
+            return False
+        self._groups.edges[of_table[child], of_table[parent]] = Edge(found, distinct, compared=True)
+        return True
+
+    def _keep_refuted(self, chosen: Sequence[Pair], left: Sequence[Pair]) -> None:
+        """Remember which single tables the column stage told apart."""
+        tables, survivors = self._nodes.tables, set(left)
+        for pair in chosen:
+            if pair not in survivors and all(len(tables[node]) == 1 for node in pair):
+                child, parent = (tables[node][0] for node in pair)
+                rows = self._num_rows[child]
+                if self._min_fraction == 1.0:
+                    self.verdicts.keep_pair(self._key_of(child), self._key_of(parent), rows - 1, rows, exact=False)
+
+    def _rounds(self, pairs: list[Pair], content: Content) -> Iterator[list[Pair]]:
+        """All pairs at once, or as many as the rest of the budget surely pays for, the largest children first."""
+        if self._budget_bytes is None:
+            self._open = []
+            if pairs:
+                yield pairs
+            return
+        nodes = self._nodes
+        by_child: dict[int, list[Pair]] = {}
+        for pair in pairs:
+            by_child.setdefault(pair[0], []).append(pair)
+
+        def size(node: int) -> int:
+            return sum(self.tables[t].num_bytes for t in nodes.tables[node])
+
+        waiting = sorted(by_child, key=lambda node: (-size(node), node))
+        while waiting:
+            left = self._budget_bytes - content.bytes_read
+            taken: set[int] = set()
+            chosen: list[int] = []
+            for child in waiting:
+                extra = {n for pair in by_child[child] for n in pair} - taken
+                cost = int(_BUDGET_MARGIN * sum(map(size, extra)))
+                if cost <= left:
+                    left -= cost
+                    taken |= extra
+                    chosen.append(child)
+            if not chosen:
+                return
+            waiting = [child for child in waiting if child not in set(chosen)]
+            self._open = [pair for child in waiting for pair in by_child[child]]
+            yield [pair for child in chosen for pair in by_child[child]]
+
+    # --- the answer ------------------------------------------------------------------------------------------------
+
+    def _answer(self, filled: Sequence[int], known: _Known) -> Graph:
+        """Old and new groups and edges together; kept for the next run when nothing is open."""
+        groups, distinct, opaque, edges = self._together(filled, known)
+        if not self._open:
+            group_of = {self._key_of(t): number for number, group in enumerate(groups) for t in group}
+            if known.answer is None or len(known.of_table) < len(filled):
+                answer = Answer(self._min_fraction, group_of, tuple(distinct), tuple(opaque), edges)
+                self.verdicts.keep_answer(answer)
+        found = relation(groups, distinct, edges, [n for n, flag in enumerate(opaque) if flag])
+        in_use = set(filled)
+        return Graph(
+            names=tuple(table.name for table in self.tables),
+            num_bytes=tuple(table.num_bytes for table in self.tables),
+            relation=found,
+            stage_list=tuple(self._stages),
+            empty=tuple(table.name for t, table in enumerate(self.tables) if t not in in_use),
+            undecided=frozenset(t for child, _ in self._open for t in self._nodes.tables[child]),
+            tables=tuple(self.tables),
+            seed=self._seed,
+        )
+
+    def _together(
+        self, filled: Sequence[int], known: _Known
+    ) -> tuple[list[list[int]], list[int], list[bool], dict[tuple[int, int], Edge]]:
+        groups: list[list[int]] = []
+        distinct: list[int] = []
+        opaque: list[bool] = []
+        number_of: dict[int, int] = {}
+
+        def place(members: list[int], rows: int, exact: bool) -> int:
+            whole = sorted({t for m in members for t in (known.groups[known.of_table[m]] if m in known.heads else [m])})
+            groups.append(whole)
+            distinct.append(rows)
+            opaque.append(exact)
+            for table in whole:
+                number_of[table] = len(groups) - 1
+            return len(groups) - 1
+
+        numbers = [
+            place(members, rows, any(m in self._opaque for m in members)) if members else -1
+            for members, rows in zip(self._groups.tables, self._groups.distinct, strict=True)
+        ]
+        answer = known.answer
+        for table in filled:
+            if table in number_of:
+                continue
+            old = known.of_table.get(table)
+            if old is not None and answer is not None:
+                place([known.groups[old][0]], answer.distinct[old], answer.opaque[old])
+            else:
+                place([table], 0, table in self._opaque)
+        edges = {(numbers[c], numbers[p]): edge for (c, p), edge in self._groups.edges.items()}
+        if answer is not None:
+            for (c, p), edge in answer.edges.items():
+                if c in known.groups and p in known.groups and edge.fraction >= self._min_fraction:
+                    pair = number_of[known.groups[c][0]], number_of[known.groups[p][0]]
+                    edges.setdefault(pair, edge)
+                    for old, number in zip((c, p), pair, strict=True):
+                        distinct[number] = distinct[number] or answer.distinct[old]
+        return groups, distinct, opaque, {pair: edge for pair, edge in edges.items() if pair[0] != pair[1]}
+
+    def _stage(self, name: str, pairs_in: int, pairs_out: int, started: float, bytes_read: int) -> None:
+        self._stages.append(Stage(name, pairs_in, pairs_out, time.perf_counter() - started, bytes_read))
+        self._progress(name, pairs_in, pairs_in)
+
+
+def _renumbered(graph: SchemaGraph, tables: Sequence[int]) -> SchemaGraph:
+    """The graph with positions in the list of active tables replaced by table numbers, without unused classes."""
+    used = sorted({number for pair in graph.maps for number in pair})
+    at = {number: i for i, number in enumerate(used)}
+    all_tables = np.array(tables, dtype=np.int64)
+    classes = []
+    for number in used:
+        own = graph.classes[number]
+        classes.append(SchemaClass(all_tables[own.tables], own.columns, own.tokens, own.families, own.exact))
+    return SchemaGraph(tuple(classes), {(at[c], at[p]): m for (c, p), m in graph.maps.items()})
