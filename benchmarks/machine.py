@@ -96,7 +96,8 @@ with tempfile.TemporaryDirectory() as home:
         os.makedirs(f"{home}/tables/{name}")
         duckdb.execute(
             "COPY (SELECT i, i::INTEGER a, i::DOUBLE b, (i / 8)::DECIMAL(15, 2) c, "
-            "DATE '2000-01-01' + (i % 9999)::INT d, 'text ' || i e, i % 2 = 0 f, i::FLOAT g, make_timestamp(i * 1000) h, 'of ' || i % 7 j "
+            "DATE '2000-01-01' + (i % 9999)::INT d, 'text ' || i e, i % 2 = 0 f, i::FLOAT g, "
+            "make_timestamp(i * 1000) h, 'of ' || i % 7 j "
             f"FROM range(0, 2500000, {step}) r(i)) TO '{home}/tables/{name}/part-0.parquet'"
         )
     db = lakelet.connect(f"{home}/lake")
