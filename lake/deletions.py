@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from .changes import DataFile, DeletionFile
 from .errors import Corrupt
+from .store import DATA
 
 if TYPE_CHECKING:
     from .store import Store
@@ -43,7 +44,7 @@ def write_deletions(store: Store, table_id: str, file: DataFile, positions: Posi
         column_encoding={"pos": "DELTA_BINARY_PACKED"},
         write_page_checksum=True,
     )
-    path = f"data/{table_id}/{file.file_id}.{uuid.uuid4().hex}.deleted.parquet"
+    path = f"{DATA}{table_id}/{file.file_id}.{uuid.uuid4().hex}.deleted.parquet"
     data = sink.getvalue()
     store.put(path, data)
     return DeletionFile(path, int(positions.size), len(data))
