@@ -7,6 +7,7 @@ a cached "not there" would be a wrong answer.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from .store import ObjectInfo, check_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import fsspec
     import pyarrow.fs
@@ -41,7 +43,7 @@ class FsspecStore:
             raise InvalidInput(f"found {uri!r}; expected a URI such as s3://bucket/lake")
         self._fs = _file_system(protocol, storage_options or {})
         self._protocol = protocol
-        self._is_memory = protocol == "memory"
+        self._lock: AbstractContextManager[object] = _MEMORY_LOCK if protocol == "memory" else nullcontext()
         # credentials in a URI (user:secret@host) must not show up in messages
         self.uri = f"{protocol}://{rest.rpartition('@')[2] if '@' in rest.partition('/')[0] else rest}".rstrip("/")
         self._root = str(self._fs._strip_protocol(uri)).rstrip("/")
@@ -56,10 +58,7 @@ class FsspecStore:
         """
         key = self._key(path)
         try:
-            if self._is_memory:
-                with _MEMORY_LOCK:
-                    self._fs.pipe_file(key, data, mode="create")
-            else:
+            with self._lock:
                 self._fs.pipe_file(key, data, mode="create")
         except FileExistsError:
             return False
@@ -71,16 +70,18 @@ class FsspecStore:
 
     def put(self, path: str, data: bytes) -> None:
         """Write or replace the object."""
+        key = self._key(path)
         try:
-            with _MEMORY_LOCK if self._is_memory else _NoLock():
-                self._fs.pipe_file(self._key(path), data)
+            with self._lock:
+                self._fs.pipe_file(key, data)
         except Exception as error:
             raise self._unavailable(error, path, "write") from error
 
     def get(self, path: str) -> bytes:
         """All bytes of the object; NotFound when there is none."""
+        key = self._key(path)
         try:
-            return bytes(self._fs.cat_file(self._key(path)))
+            return bytes(self._fs.cat_file(key))
         except FileNotFoundError as error:
             raise NotFound(f"found no object {path!r} in the lake at {self.uri}") from error
         except Exception as error:
@@ -111,8 +112,9 @@ class FsspecStore:
 
     def exists(self, path: str) -> bool:
         """Whether the object is there; no cache is asked."""
+        key = self._key(path)
         try:
-            return bool(self._fs.isfile(self._key(path)))
+            return bool(self._fs.isfile(key))
         except Exception as error:
             raise self._unavailable(error, path, "look at") from error
 
@@ -137,8 +139,9 @@ class FsspecStore:
     def delete(self, paths: Sequence[str]) -> None:
         """Remove the objects; those that are gone already are no error."""
         for path in paths:
+            key = self._key(path)
             try:
-                self._fs.rm_file(self._key(path))
+                self._fs.rm_file(key)
             except FileNotFoundError:
                 continue
             except Exception as error:
@@ -183,14 +186,6 @@ class FsspecStore:
             f"could not {doing} {path!r} in {self.uri}: {_told(error)}; "
             "see that the store can be reached and that the credentials allow it"
         )
-
-
-class _NoLock:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def _told(error: BaseException) -> str:

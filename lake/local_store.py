@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 import uuid
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from .errors import CommitUnknown, InvalidInput, LakeletError, NotFound, Unavailable
@@ -52,8 +51,6 @@ class LocalStore:
         if not text or "\0" in text:
             raise InvalidInput(f"found the root {text!r}; expected the path of a folder")
         self.uri = os.path.abspath(text)
-        self._known_folders: set[str] = set()
-        self._folder_lock = Lock()
         self._arrow: pyarrow.fs.FileSystem | None = None
 
     # --- the port ------------------------------------------------------------------------------------------------
@@ -158,11 +155,10 @@ class LocalStore:
             finally:
                 os.close(descriptor)
             folder = os.path.dirname(target)
-            while len(folder) >= len(self.uri):
+            while len(folder) > len(self.uri):  # Arrow made these folders, without syncing them
                 _sync_folder(folder)
-                if folder == self.uri or folder in self._known_folders:
-                    break
                 folder = os.path.dirname(folder)
+            _sync_folder(self.uri)
         except FileNotFoundError as error:
             raise NotFound(f"found no object {path!r} to sync in the lake at {self.uri}") from error
         except OSError as error:
@@ -198,15 +194,9 @@ class LocalStore:
         folder = os.path.join(self.uri, TMP.rstrip("/"))
         temporary = os.path.join(folder, uuid.uuid4().hex)
         try:
-            for attempt in range(2):
-                self._make_folder(folder, again=attempt > 0)
-                self._make_folder(os.path.dirname(target), again=attempt > 0)
-                try:
-                    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                    break
-                except FileNotFoundError:  # somebody removed a folder that we had seen: make it again, once
-                    if attempt:
-                        raise
+            _make_folder(folder)
+            _make_folder(os.path.dirname(target))
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
                 view = memoryview(data)
                 while view:
@@ -219,24 +209,21 @@ class LocalStore:
             raise _unavailable(error, target, "write") from error
         return temporary
 
-    def _make_folder(self, folder: str, *, again: bool) -> None:
-        """The folder exists durably: each new one is synced into its parent."""
-        if folder in self._known_folders and not again:
-            return
-        missing = []
-        step = folder
-        while not os.path.isdir(step):
-            missing.append(step)
-            step = os.path.dirname(step)
-        for step in reversed(missing):
-            try:
-                os.mkdir(step)
-            except FileExistsError:
-                if not os.path.isdir(step):
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), step) from None
-            _sync_folder(os.path.dirname(step))
-        with self._folder_lock:
-            self._known_folders.add(folder)
+
+def _make_folder(folder: str) -> None:
+    """The folder exists durably: each new one is synced into its parent."""
+    missing = []
+    step = folder
+    while not os.path.isdir(step):
+        missing.append(step)
+        step = os.path.dirname(step)
+    for step in reversed(missing):
+        try:
+            os.mkdir(step)
+        except FileExistsError:
+            if not os.path.isdir(step):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), step) from None
+        _sync_folder(os.path.dirname(step))
 
 
 def _sync_folder(folder: str) -> None:
