@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .conversion import conform, map_children
-from .errors import InvalidSQL
+from .errors import InvalidInput, InvalidSQL
+from .schema import common_type
 
-__all__ = ["matching_rows", "one_row"]
+__all__ = ["first_repeated", "matching_rows", "one_row", "rows_with_keys"]
 
 _lock = threading.Lock()
 _local = threading.local()
@@ -80,6 +81,59 @@ def matching_rows(
         cursor.unregister("rows of one file")
     positions = np.ascontiguousarray(np.ma.getdata(found), dtype=np.int64)
     return positions if bool((positions[1:] > positions[:-1]).all()) else np.sort(positions)
+
+
+def first_repeated(keys: pa.Table) -> tuple[Any, ...] | None:
+    """The first values that more than one row of ``keys`` has, or None when all rows differ."""
+    cursor = _cursor()
+    names = _registered(cursor, "keys", keys)
+    try:
+        found = cursor.execute(
+            f"SELECT {names} FROM keys GROUP BY {names} HAVING count(*) > 1 ORDER BY {names} LIMIT 1"
+        ).fetchall()
+    except duckdb.Error as error:
+        raise InvalidInput(f"these columns cannot be compared as keys: {error}") from error
+    finally:
+        cursor.unregister("keys")
+    return found[0] if found else None
+
+
+def rows_with_keys(table: pa.Table, keys: pa.Table) -> npt.NDArray[np.int64]:
+    """Positions of the rows of ``table`` that equal a row of ``keys`` in all of its columns, ascending int64.
+
+    ``table`` has the columns of ``keys``. Equal as DuckDB's ``=`` has it; NULL equals nothing.
+    """
+    wide = pa.schema([_wider(table.schema.field(name), keys.schema.field(name)) for name in keys.schema.names])
+    cursor = _cursor()
+    _registered(cursor, "keys", conform(keys, wide))
+    _registered(cursor, "there", conform(table.select(keys.schema.names), wide), numbered=True)
+    match = " AND ".join(f'there."column {i}" = keys."column {i}"' for i in range(len(wide)))
+    try:
+        found = cursor.execute(f'SELECT "{_ROW}" FROM there SEMI JOIN keys ON {match}').fetchnumpy()[_ROW]
+    except duckdb.Error as error:
+        raise InvalidInput(f"these columns cannot be compared as keys: {error}") from error
+    finally:
+        cursor.unregister("keys")
+        cursor.unregister("there")
+    return np.sort(np.ma.getdata(found).astype(np.int64, copy=False))
+
+
+def _wider(a: pa.Field, b: pa.Field) -> pa.Field:
+    kind = common_type(a.type, b.type)
+    if kind is None:
+        raise InvalidInput(f"column {a.name!r} has types {a.type} and {b.type}, which are not compared: cast one")
+    return pa.field(a.name, kind)
+
+
+def _registered(cursor: duckdb.DuckDBPyConnection, view: str, table: pa.Table, *, numbered: bool = False) -> str:
+    """Register the table with its columns called "column 0" …; returns their list as SQL."""
+    arrays = [_readable(table, name) for name in table.schema.names]
+    names = [f"column {i}" for i in range(len(arrays))]
+    if numbered:
+        arrays.append(pa.chunked_array([pa.array(np.arange(table.num_rows, dtype=np.int64))]))
+        names.append(_ROW)
+    cursor.register(view, pa.table(arrays, names=names))
+    return ", ".join(f'"column {i}"' for i in range(table.num_columns))
 
 
 def condition_for_people(condition: str, columns: Mapping[str, str]) -> str:
