@@ -6,19 +6,22 @@ Exit codes: 0 done, 1 lakelet refused (standard error says why and what to do), 
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import __version__
-from .cli_output import byte_text, print_csv, print_json, print_json_rows, print_lines, print_table
+from .cli_audit import byte_count, run_audit
+from .cli_output import byte_text, counted, print_csv, print_json, print_json_rows, print_lines, print_table
+from .cli_report import audit_document, graph_document, print_audit, print_graph
 from .lake.errors import LakeletError
 
 if TYPE_CHECKING:
@@ -44,8 +47,13 @@ LakeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 FractionOption = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="Also report pairs where this share of the child's rows is found.")
+    float, typer.Option(help="Also report pairs where this share of the child's distinct rows is in the parent.")
 ]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Read at most this much, such as 10GB; the largest possible savings come first."),
+]
+RowsOption = Annotated[int, typer.Option(min=0, help="Rows that a table for people shows.")]
 DEFAULT_LAKE = "./lake"
 
 
@@ -94,7 +102,6 @@ def _options(
 
 @contextmanager
 def _opened(lake: str, *, read_only: bool = True) -> Iterator[Engine]:
-    """The lake of that place; a lake without any commit is NotFound when it is only to be read."""
     from .engine import connect
 
     with connect(lake, read_only=read_only) as db:
@@ -124,7 +131,7 @@ def attach(
     if as_json:
         print_json({"attached": names, "rejected": rejected})
         return
-    print_lines(f"{len(names):,} table{'' if len(names) == 1 else 's'} attached")
+    print_lines(f"{counted(len(names), 'table')} attached")
     _print_rejected(rejected)
 
 
@@ -138,36 +145,41 @@ def _print_rejected(rejected: list[dict[str, str]]) -> None:
 def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     """List the tables and views of the lake."""
     with _opened(lake) as db:
-        rows = db.tables().to_pylist()
+        found = list(db.tables().values())
     if as_json:
-        print_json(rows)
+        print_json([{"name": t.name, "kind": t.kind, "version": t.version} for t in found])
         return
-    print_table(["name", "kind"], [[row["name"], row["kind"]] for row in rows])
+    print_table(["name", "kind", "version"], [[t.name, t.kind, t.version] for t in found], right=["version"])
 
 
 @_command
-def describe(table: str, lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
+def describe(
+    table: Annotated[str, typer.Argument(help="Name of the table.")],
+    lake: LakeOption = DEFAULT_LAKE,
+    version: Annotated[int | None, typer.Option(help="As it was at this version of the lake.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show the columns, rows, bytes and files of a table."""
     with _opened(lake) as db:
-        found = db.table(table)
-        columns = [{"name": f.name, "type": str(f.type), "nullable": f.nullable} for f in found.schema]
-        summary = {
+        found = db.table(table, version=version)
+        summary: dict[str, Any] = {
             "name": found.name,
             "version": found.version,
             "rows": found.num_rows,
             "bytes": found.num_bytes,
-            "files": found.files.num_rows,
-            "columns": columns,
+            "files": found.files.to_pylist(),
+            "columns": [{"name": f.name, "type": str(f.type), "nullable": f.nullable} for f in found.schema],
         }
     if as_json:
         print_json(summary)
         return
     print_lines(
-        f"{summary['rows']:,} rows, {byte_text(summary['bytes'])} in {summary['files']:,} files, "
-        f"version {summary['version']}",
+        f"{summary['rows']:,} rows, {byte_text(summary['bytes'])} in {counted(len(summary['files']), 'file')}, "
+        f"at version {summary['version']} of the lake",
         "",
     )
-    print_table(["column", "type", "null"], [[c["name"], c["type"], "yes" if c["nullable"] else "no"] for c in columns])
+    rows = [[c["name"], c["type"], "yes" if c["nullable"] else "no"] for c in summary["columns"]]
+    print_table(["column", "type", "null"], rows)
 
 
 @_command
@@ -178,17 +190,25 @@ def history(
 ) -> None:
     """List the commits of the lake, the newest first."""
     with _opened(lake) as db:
-        rows = db.history().to_pylist()
-    if table is not None:
-        rows = [row for row in rows if table in row["tables"]]
+        commits = [c for c in db.history() if table is None or table in c.tables]
+    rows = [(c.version, _time_text(c.timestamp_us), c.operation, c.tables) for c in commits]
     if as_json:
-        print_json(rows)
+        print_json([dict(zip(("version", "time", "operation", "tables"), row, strict=True)) for row in rows])
         return
     print_table(
         ["version", "time", "operation", "tables"],
-        [[r["version"], r["timestamp"], r["operation"], ", ".join(r["tables"])] for r in rows],
+        [[version, time, operation, _names_text(tables)] for version, time, operation, tables in rows],
         right=["version"],
     )
+
+
+def _time_text(timestamp_us: int) -> str:
+    return dt.datetime.fromtimestamp(timestamp_us / 1e6, dt.UTC).isoformat(timespec="milliseconds")
+
+
+def _names_text(names: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 _PARAM = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -218,7 +238,7 @@ def sql(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all rows as one JSON array of objects.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print all rows as CSV with a header.")] = False,
-    rows: Annotated[int, typer.Option(min=0, help="Rows that the table for people shows.")] = ROWS_SHOWN,
+    rows: RowsOption = ROWS_SHOWN,
 ) -> None:
     """Run DuckDB SQL over the tables of the lake."""
     if as_json and as_csv:
@@ -237,3 +257,49 @@ def sql(
             print_table(relation.columns, shown[:rows])
             if len(shown) > rows:
                 typer.echo(f"only the first {rows:,} rows are shown: --rows, --json or --csv print more", err=True)
+
+
+@_command
+def containment(
+    tables: Annotated[list[str] | None, typer.Argument(help="Only among these tables.")] = None,
+    lake: LakeOption = DEFAULT_LAKE,
+    min_fraction: FractionOption = 1.0,
+    budget_bytes: BudgetOption = None,
+    plot: Annotated[str | None, typer.Option(metavar="FILE.svg", help="Draw the graph into this file.")] = None,
+    rows: RowsOption = ROWS_SHOWN,
+    as_json: JsonOption = False,
+) -> None:
+    """Find which tables of the lake are contained in which others, exactly."""
+    budget = None if budget_bytes is None else byte_count(budget_bytes)
+    with _opened(lake, read_only=False) as db:
+        graph = db.containment(tables or None, min_fraction=min_fraction, budget_bytes=budget)
+        if plot is not None:
+            graph.plot(plot)
+        if as_json:
+            print_json(graph_document(graph))
+        else:
+            print_graph(graph, rows)
+            if plot is not None:
+                print_lines("", f"drawn in {plot}")
+
+
+@_command
+def audit(
+    path: Annotated[str, typer.Argument(help="Folder or URI; every Parquet file below it is looked at.")],
+    budget_bytes: BudgetOption = None,
+    min_fraction: FractionOption = 1.0,
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where to keep what was proven; else in the user's cache folder."),
+    ] = None,
+    rows: RowsOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Find what is redundant below PATH. Reads only; needs no lake; a later run goes on where this one stopped."""
+    budget = None if budget_bytes is None else byte_count(budget_bytes)
+    found = run_audit(path, state=state, budget_bytes=budget, min_fraction=min_fraction)
+    if as_json:
+        print_json(audit_document(found))
+    else:
+        print_audit(found, rows)
+        _print_rejected([{"location": location, "reason": reason} for location, reason in found.rejected])

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["byte_text", "json_value", "print_csv", "print_json", "print_json_rows", "print_lines", "print_table"]
+__all__ = [
+    "byte_text",
+    "counted",
+    "json_value",
+    "print_csv",
+    "print_json",
+    "print_json_rows",
+    "print_lines",
+    "print_table",
+]
 
 PLAIN_WIDTH = 160
 """Columns of a line when the output is no terminal and nothing else is said."""
@@ -33,6 +42,11 @@ def byte_text(num_bytes: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 99.95 else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:,.0f} PB"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 table``, ``2 tables``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def json_value(value: object) -> Any:
