@@ -49,8 +49,6 @@ DECIMAL_SCALE_MAX: Final = 76
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 NAN_BITS: Final = np.uint64(0x7FF8_0000_0000_0000)
-POWERS_OF_FIVE_IN_INT64: Final = 27
-POWERS_OF_TEN_IN_INT64: Final = 18
 DAY_MS: Final = 86_400_000
 
 
@@ -200,39 +198,50 @@ def unsigned_words(values: NDArray[np.uint64]) -> Words:
     return words, np.where(high, forms, np.uint8(Form.INTEGER))
 
 
+def fifth_inverse(scale: int) -> int:
+    """The inverse of 5**scale mod 2**64, as an int64: multiplying by it divides, where the division leaves no rest."""
+    inverse: int = pow(5**scale, -1, 2**64)
+    return inverse - 2**64 if inverse >= 2**63 else inverse
+
+
+def fifth_bound(scale: int) -> int:
+    """The largest quotient of an int64 by 5**scale: a product with the inverse beyond it comes from a rest."""
+    bound: int = INT64_MAX // 5**scale
+    return bound
+
+
 def decimal_words(unscaled: NDArray[np.int64], scale: int) -> Words:
     """Words and forms of unscaled / 10**scale, 0 <= scale <= 76, shape (n,)."""
     if scale == 0:
         return unscaled.view(np.uint64), int(Form.INTEGER)
-    words = unscaled.copy()
-    forms = np.full(len(words), Form.DECIMAL + scale, np.uint8)
-    if scale <= POWERS_OF_TEN_IN_INT64:
-        whole = unscaled // np.int64(10**scale)
-        integral = whole * np.int64(10**scale) == unscaled
-        words[integral] = whole[integral]
-    else:
-        integral = unscaled == 0
+    forms = np.full(len(unscaled), Form.DECIMAL + scale, np.uint8)
+    # unscaled / 10**s = (unscaled / 5**s) / 2**s: a float64 holds it if the division leaves no rest and 53 bits do.
+    fifths, divides = _divide_fives(unscaled, scale)
+    whole = fifths >> min(scale, 63)
+    integral = divides & (whole << min(scale, 63) == fifths)
+    words = np.where(integral, whole, unscaled)
     forms[integral] = Form.INTEGER
-    rest = np.flatnonzero(~integral)
-    if scale <= POWERS_OF_FIVE_IN_INT64 and len(rest):
-        # unscaled / 10**s = (unscaled / 5**s) / 2**s: a float64 holds it if the division leaves no rest and 53 bits do.
-        values = unscaled[rest]
-        fifths = values // np.int64(5**scale)
-        floats = fifths.astype(np.float64)
-        dyadic = (fifths * np.int64(5**scale) == values) & (floats.astype(np.int64) == fifths)
-        words[rest[dyadic]] = np.ldexp(floats[dyadic], -scale).view(np.int64)
-        forms[rest[dyadic]] = Form.FLOAT
-        rest = rest[~dyadic]
-    for _ in range(scale):  # take off trailing zeros: 1.10 is 1.1
-        values = words[rest]
-        tenths = values // 10
-        zero = tenths * 10 == values
-        rest = rest[zero]
-        if not len(rest):
-            break
-        words[rest] = tenths[zero]
+    rest = np.flatnonzero(divides & ~integral)
+    if len(rest):
+        floats = fifths[rest].astype(np.float64)
+        exact = floats.astype(np.int64) == fifths[rest]
+        words[rest[exact]] = np.ldexp(floats[exact], -scale).view(np.int64)
+        forms[rest[exact]] = Form.FLOAT
+    rest = np.flatnonzero(forms >= Form.DECIMAL)
+    while len(rest):  # take off trailing zeros: 1.10 is 1.1
+        fifths, divides = _divide_fives(words[rest], 1)
+        divides &= (fifths & 1) == 0
+        rest = rest[divides]
+        words[rest] = fifths[divides] >> 1
         forms[rest] -= 1
     return words.view(np.uint64), forms
+
+
+def _divide_fives(values: NDArray[np.int64], power: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """values / 5**power and where that is exact; elsewhere the quotient means nothing."""
+    bound = fifth_bound(power)
+    quotients = values * np.int64(fifth_inverse(power))
+    return quotients, (quotients >= -bound) & (quotients <= bound)
 
 
 def exact_decimal(unscaled: int, scale: int) -> tuple[int, int | str]:

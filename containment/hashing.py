@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..lake.errors import InvalidInput
-from .canonical import DAY_MS, DECIMAL_SCALE_MAX, Form, exact_decimal
+from .canonical import DAY_MS, Form, exact_decimal
 from .mixing import MIXERS, STRING_BYTES_MAX, Keys, Lanes, NumpyKernels, derive_keys
 
 if TYPE_CHECKING:
@@ -161,22 +161,16 @@ class ValueHasher:
 
     def _decimals(self, array: pa.Array) -> Lanes:
         t = array.type
-        width = t.bit_width // 64
-        if width == 0:
-            return self._kernels.decimals(_fixed(array, "<i4").astype(np.int64), t.scale)
-        words = _fixed(array, "<i8", width)
-        low = np.ascontiguousarray(words[:, 0])
-        small = np.full(len(low), 0 <= t.scale <= DECIMAL_SCALE_MAX)
-        for i in range(1, width):
-            small &= words[:, i] == low >> 63
-        if small.all():
-            return self._kernels.decimals(low, t.scale)
-        nulls = _null_mask(array)
-        if nulls is not None:  # the bytes below a NULL are anything
-            small |= nulls
-        lanes = self._kernels.decimals(np.where(small, low, 0), max(0, min(t.scale, DECIMAL_SCALE_MAX)))
+        if t.bit_width == 32:
+            return self._kernels.decimals(_fixed(array, "<i4").astype(np.int64).reshape(-1, 1), t.scale)[0]
+        words = _fixed(array, "<i8", t.bit_width // 64).reshape(-1, t.bit_width // 64)
+        lanes, large = self._kernels.decimals(words, t.scale)
+        if len(large):
+            nulls = _null_mask(array)
+            if nulls is not None:  # the bytes below a NULL are anything
+                large = large[~nulls[large]]
         known: dict[bytes, tuple[int, int]] = {}
-        for i in np.flatnonzero(~small).tolist():
+        for i in large.tolist():
             raw = words[i].tobytes()
             if raw not in known:
                 known[raw] = self._decimal(int.from_bytes(raw, "little", signed=True), t.scale)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .canonical import Form, decimal_words, float_words, temporal_words, unsigned_words
+from .canonical import DECIMAL_SCALE_MAX, Form, decimal_words, float_words, temporal_words, unsigned_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,9 +163,17 @@ class NumpyKernels:
         """Floats of any width."""
         return self._blocks(values, float_words)
 
-    def decimals(self, unscaled: NDArray[np.int64], scale: int) -> Lanes:
-        """Decimals whose unscaled value fits int64."""
-        return self._blocks(unscaled, lambda part: decimal_words(part, scale))
+    def decimals(self, words: NDArray[np.int64], scale: int) -> tuple[Lanes, NDArray[np.intp]]:
+        """Decimals of ``scale``, the unscaled values as little-endian words of shape (n, width).
+
+        Beside the hashes, the rows that need exact arithmetic, whose hashes are undefined.
+        """
+        low = np.ascontiguousarray(words[:, 0])
+        small = np.full(len(low), 0 <= scale <= DECIMAL_SCALE_MAX)
+        for i in range(1, words.shape[1]):
+            small &= words[:, i] == low >> 63
+        lanes = self._blocks(low, lambda part: decimal_words(part, max(0, min(scale, DECIMAL_SCALE_MAX))))
+        return lanes, np.flatnonzero(~small)
 
     def temporal(self, values: NDArray[np.int64], unit: str, base: int) -> Lanes:
         """Timestamps, times and durations."""
