@@ -1,0 +1,365 @@
+"""The engine: what ``lakelet.connect`` returns. It composes the rooms and holds no algorithm."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .lake.catalog import Catalog
+from .lake.discovery import Rejected, discover
+from .lake.edit import Edit, plan_delete, plan_write
+from .lake.errors import InvalidInput, NotFound
+from .lake.limits import CONTAINMENT_MEMORY_BYTES, RETENTION_SECONDS, VACUUM_GRACE_SECONDS
+from .lake.listing import place_of
+from .lake.merge import plan_merge
+from .lake.naming import find_table, plan_attach, plan_drop, plan_rename, plan_view
+from .lake.progress import shown
+from .lake.snapshot import OwnedTable, Snapshot
+from .lake.transaction import Transaction
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from .containment.graph import Graph
+    from .containment.verdicts import VerdictStore
+    from .lake.changes import Commit
+    from .lake.expiry import Expired
+    from .lake.progress import Progress
+    from .lake.session import Parameters
+    from .lake.table import Table
+    from .lake.vacuum import Vacuumed
+
+__all__ = ["Attached", "Engine", "TableInfo", "connect"]
+
+
+def connect(
+    uri: str | os.PathLike[str] = "./lake",
+    *,
+    read_only: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Engine:
+    """Open the lake at a local path or a URI (``memory://``, ``s3://``, ``abfs://``, ``gs://``).
+
+    A lake comes into being with its first commit; opening an empty place writes nothing. ``storage_options`` go to the
+    fsspec file system of that URI, and of attached URIs. Raises InvalidInput for an address that cannot be one,
+    Unavailable when the store cannot be reached or its package is missing, and, with ``read_only``, NotFound when
+    there is no lake.
+    """
+    catalog = Catalog(uri, read_only=read_only, storage_options=storage_options)
+    if read_only and catalog.log.latest().version == 0:
+        raise NotFound(f"there is no lake at {catalog.store.uri}; write or attach something there first")
+    return Engine(catalog)
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A name of the lake: ``kind`` is "owned", "attached" or "view"; ``version`` is the one that last changed it.
+
+    The files of an attached table change without a version.
+    """
+
+    name: str
+    kind: Literal["owned", "attached", "view"]
+    version: int
+
+
+class Attached(list[str]):
+    """The names that :meth:`Engine.attach_all` attached; ``rejected`` holds what it passed over, with the reason."""
+
+    def __init__(self, names: Sequence[str], rejected: Sequence[Rejected]) -> None:
+        super().__init__(names)
+        self.rejected = tuple(rejected)
+
+
+class Engine:
+    """One lake. A context manager; safe to use from many threads.
+
+    Every call sees the latest commit, except on an engine that :meth:`at` pinned to a version, which only reads.
+    """
+
+    def __init__(self, catalog: Catalog, pinned: Snapshot | None = None) -> None:
+        """Use :func:`connect`. ``pinned`` is the snapshot that every call reads, or None for the latest."""
+        self._catalog = catalog
+        self._pinned = pinned
+        self._verdicts: VerdictStore | None = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        at = "" if self._pinned is None else f" at version {self._pinned.version}"
+        return f"<lakelet.Engine {self.uri}{at}>"
+
+    def close(self) -> None:
+        """Wait for checkpoints that are being written and give up the SQL session; :meth:`at` shares both."""
+        if self._pinned is None:
+            self._catalog.close()
+
+    @property
+    def uri(self) -> str:
+        """Where the lake is, without credentials."""
+        return self._catalog.store.uri
+
+    @property
+    def version(self) -> int:
+        """The latest version, or the one this engine is pinned to; 0 is the empty lake."""
+        return self._snapshot().version
+
+    def _snapshot(self) -> Snapshot:
+        return self._catalog.log.latest() if self._pinned is None else self._pinned
+
+    def _base(self) -> Snapshot:
+        if self._pinned is not None:
+            raise InvalidInput(
+                f"this engine is pinned to version {self._pinned.version} and only reads; write through connect()"
+            )
+        return self._catalog.log.latest()
+
+    def _commit(self, edit: Edit, operation: str, base: Snapshot) -> int:
+        return self._catalog.commit(edit, operation, base).version
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def write(self, name: str, data: Any, mode: str = "create") -> int:
+        """Write rows into a table and return the version.
+
+        ``mode``: "create" a table, "append" to one, or "overwrite" all of one (made if there is none). ``data`` is
+        anything with the Arrow C stream (pyarrow, pandas, polars, a DuckDB relation) or a record batch reader; it is
+        streamed. On append columns match by name: new nullable columns join the table and numbers widen; a column that
+        ``data`` lacks reads as NULL. Raises InvalidInput (name, type, schema, table exists), NotFound (append to no
+        table), Conflict (another commit changed what this one needs), Unavailable (disk full, no permission).
+        """
+        base = self._base()
+        return self._commit(plan_write(base, self._catalog.store, name, data, mode), f"{mode} {name}", base)
+
+    def merge(self, name: str, data: Any, on: Sequence[str]) -> int:
+        """Replace the rows that have the keys of ``data`` and add the rest of it, in one commit; returns the version.
+
+        ``on`` names the key columns. Raises InvalidInput for unknown keys or a key that comes twice in ``data``.
+        """
+        base = self._base()
+        return self._commit(plan_merge(base, self._catalog.store, name, data, on), f"merge {name}", base)
+
+    def delete(self, name: str, where: str, params: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+        """Delete the rows for which the SQL condition ``where`` is true; returns the version.
+
+        ``params`` are its values: a dict for ``$name``, a list for ``?``. Raises InvalidSQL for a bad condition.
+        """
+        base = self._base()
+        return self._commit(plan_delete(base, self._catalog.store, name, where, params), f"delete {name}", base)
+
+    def rename(self, name: str, new_name: str) -> int:
+        """Give a table another name; its history goes on. Returns the version."""
+        base = self._base()
+        return self._commit(plan_rename(base, name, new_name), f"rename {name}", base)
+
+    def drop(self, name: str) -> int:
+        """Drop a table or a view; earlier versions still have it, attached files stay. Returns the version."""
+        base = self._base()
+        return self._commit(plan_drop(base, name), f"drop {name}", base)
+
+    def create_view(self, name: str, sql: str) -> int:
+        """Name a SELECT over the lake, in place of the view of that name. Raises InvalidSQL when it does not bind."""
+        base = self._base()
+        edit = plan_view(base, name, sql)
+        self._catalog.check_view(base, sql)
+        return self._commit(edit, f"create view {name}", base)
+
+    def transaction(self) -> Transaction:
+        """Several edits of several tables as one commit: ``with db.transaction() as tx: tx.write(…); tx.drop(…)``."""
+        self._base()
+        return Transaction(self._catalog)
+
+    # --- attaching -----------------------------------------------------------------------------------------------
+
+    def attach(self, name: str, location: str | os.PathLike[str], format: Literal["parquet"] = "parquet") -> int:  # noqa: A002 - the face's word
+        """Put Parquet files into the lake where they lie, as one table; nothing is copied. Returns the version.
+
+        ``location`` is a file, a folder, a Hive-partitioned folder or a glob, as a path or URI. Raises NotFound when
+        there is nothing, InvalidInput when it is no table.
+        """
+        if format != "parquet":
+            raise InvalidInput(f"found the format {format!r}, expected 'parquet'")
+        base = self._base()
+        where = _absolute(location)
+        hive = self._catalog.attachments.looks_partitioned(where)
+        edit = plan_attach(base, [(name, where, hive)])
+        self._catalog.attachments.open(where, hive)
+        return self._commit(edit, f"attach {name}", base)
+
+    def attach_all(self, path: str | os.PathLike[str]) -> Attached:
+        """Attach every table below a folder, in one commit: files, folders and Hive-partitioned folders of Parquet.
+
+        Names come from the paths. What cannot be a table is passed over and listed in ``.rejected``. Raises NotFound
+        when there is no such folder.
+        """
+        base = self._base()
+        place = place_of(_absolute(path), self._catalog.storage_options)
+        found = discover(place, self._catalog.attachments.footers, {*base.names, *base.views})
+        edit = plan_attach(base, [(table.name, table.location, table.hive) for table in found.tables])
+        self._commit(edit, "attach all", base)
+        self._catalog.attachments.adopt(table.listing for table in found.tables)
+        return Attached([table.name for table in found.tables], found.rejected)
+
+    def import_table(self, name: str) -> int:
+        """Copy an attached table into the lake: it becomes an owned one of the same name. Returns the version."""
+        with self.transaction() as tx:
+            table = tx.table(name)
+            if isinstance(find_table(self._snapshot(), name), OwnedTable):
+                raise InvalidInput(f"table {name!r} is owned by the lake already")
+            tx.drop(name)
+            tx.write(name, table.scan(), mode="create")
+            return tx.commit()
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def tables(self) -> dict[str, TableInfo]:
+        """The tables and views by name, in alphabetical order."""
+        snapshot = self._snapshot()
+        found = [
+            TableInfo(entry.name, "owned", max(entry.name_version, entry.schema_version, entry.rows_version))
+            if isinstance(entry, OwnedTable)
+            else TableInfo(entry.name, "attached", entry.name_version)
+            for entry in snapshot.tables.values()
+        ]
+        found += [TableInfo(view.name, "view", view.created_version) for view in snapshot.views.values()]
+        return {info.name: info for info in sorted(found, key=lambda info: info.name)}
+
+    def history(self) -> list[Commit]:
+        """The commits that are kept, the newest first; up to the pinned version on a pinned engine."""
+        last = self._snapshot().version
+        return [commit for commit in reversed(self._catalog.log.history()) if commit.version <= last]
+
+    def table(self, name: str, version: int | None = None, timestamp: dt.datetime | str | None = None) -> Table:
+        """A table, to read: as it is now, at a version of the lake, or at a time.
+
+        ``timestamp`` is a datetime or ISO text; without a zone it is UTC. Raises NotFound for an unknown table,
+        version or time, naming what there is.
+        """
+        return self._catalog.table(self._snapshot_at(version, timestamp), name)
+
+    def at(self, version: int | None = None, timestamp: dt.datetime | str | None = None) -> Engine:
+        """This lake as it was at a version or a time: an engine that only reads."""
+        if version is None and timestamp is None:
+            raise InvalidInput("at() needs a version or a timestamp")
+        return Engine(self._catalog, self._snapshot_at(version, timestamp))
+
+    def _snapshot_at(self, version: int | None, timestamp: dt.datetime | str | None) -> Snapshot:
+        if version is not None and timestamp is not None:
+            raise InvalidInput("found both a version and a timestamp; give one of them")
+        if version is not None:
+            return self._catalog.log.at(version)
+        if timestamp is not None:
+            return self._catalog.log.at_time(_microseconds(timestamp))
+        return self._snapshot()
+
+    def sql(self, query: str, params: Parameters = None, /, **named: Any) -> duckdb.DuckDBPyRelation:
+        """Run DuckDB SQL over the lake's tables and views; a relation, which DuckDB runs when its rows are asked for.
+
+        ``params``: a dict for ``$name``, a list for ``?``; or the values by keyword. The relation keeps seeing the
+        version of this call. Raises InvalidSQL with DuckDB's words, NotFound for an unknown table.
+        """
+        if params is not None and named:
+            raise InvalidInput("found parameters both as one argument and by keyword; give them one way")
+        return self._catalog.sql(self._snapshot(), query, named or params)
+
+    # --- containment ---------------------------------------------------------------------------------------------
+
+    def containment(
+        self,
+        tables: Sequence[str] | None = None,
+        backend: Literal["local"] = "local",
+        min_fraction: float = 1.0,
+        *,
+        memory_bytes: int = CONTAINMENT_MEMORY_BYTES,
+        budget_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> Graph:
+        """Which tables are contained in which others, exactly; see docs/containment.md.
+
+        ``tables`` restricts it to these names. ``min_fraction`` below 1 also finds pairs of which that share of the
+        child's distinct rows is in the parent. ``memory_bytes`` bounds what is held before spilling to disk;
+        ``budget_bytes`` bounds what is read: then the largest possible savings are looked at first, and what is left
+        is reported as open. What was proven is kept beside the catalog, so that a later run costs what changed.
+        """
+        from .containment.finder import find
+
+        if backend != "local":
+            raise InvalidInput(f"found the backend {backend!r}, expected 'local'")
+        snapshot = self._snapshot()
+        names = sorted(snapshot.names) if tables is None else list(tables)
+        found = self._catalog.tables(snapshot, names)
+        with shown(progress) as report:
+            return find(
+                found,
+                seed=bytes.fromhex(snapshot.hash_seed),
+                min_fraction=min_fraction,
+                memory_bytes=memory_bytes,
+                budget_bytes=budget_bytes,
+                verdicts=self._verdict_store(snapshot),
+                progress=report,
+            )
+
+    def _verdict_store(self, snapshot: Snapshot) -> VerdictStore:
+        from .containment.verdicts import VerdictStore
+
+        if self._verdicts is None:
+            store = None if self._catalog.log.read_only else self._catalog.store
+            self._verdicts = VerdictStore(store, bytes.fromhex(snapshot.hash_seed))
+        return self._verdicts
+
+    # --- maintenance ---------------------------------------------------------------------------------------------
+
+    def optimize(self, name: str) -> int:
+        """Rewrite a table's small files and files with deleted rows into good ones; returns the version.
+
+        The rows and their order stay. Appends go on meanwhile; deletes from the files concerned make it a Conflict.
+        """
+        from .lake.compaction import plan_optimize
+
+        base = self._base()
+        return self._commit(plan_optimize(base, self._catalog.store, name), f"optimize {name}", base)
+
+    def expire(self, older_than_seconds: float = RETENTION_SECONDS, *, dry_run: bool = False) -> Expired:
+        """Give up the versions that were superseded longer ago than that: they can be read no more.
+
+        Raises InvalidInput for less than a day. Files leave by :meth:`vacuum`.
+        """
+        from .lake.expiry import expire
+
+        self._base()
+        return expire(self._catalog.log, older_than_seconds=older_than_seconds, dry_run=dry_run)
+
+    def vacuum(self, older_than_seconds: float = VACUUM_GRACE_SECONDS, *, dry_run: bool = False) -> Vacuumed:
+        """Delete the data files that no kept version reaches and that are older than that.
+
+        Raises InvalidInput for less than a day, since a commit that needs a younger file may be on its way.
+        """
+        from .lake.vacuum import vacuum
+
+        self._base()
+        return vacuum(self._catalog.log, older_than_seconds=older_than_seconds, dry_run=dry_run)
+
+
+def _absolute(location: str | os.PathLike[str]) -> str:
+    """A location that means the same in every working folder."""
+    text = os.fspath(location)
+    return text if "://" in text or not text else os.path.abspath(text)
+
+
+def _microseconds(timestamp: dt.datetime | str) -> int:
+    """A time as microseconds since the epoch; without a zone it is UTC."""
+    if isinstance(timestamp, str):
+        try:
+            timestamp = dt.datetime.fromisoformat(timestamp)
+        except ValueError as e:
+            raise InvalidInput(f"found the timestamp {timestamp!r}, expected ISO 8601 such as 2026-01-31T12:00") from e
+    if timestamp.tzinfo is None:
+        timestamp = timestamp.replace(tzinfo=dt.UTC)
+    return (timestamp - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
