@@ -39,7 +39,7 @@ def entries(store: Store, after: int, until: int | None = None, first: Sequence[
                 return
             slot = version + 1
             if data is None:
-                if until is None and not any(found[position:]):
+                if until is None and all(later is None for later in found[position:]):
                     return
                 # a later slot is taken: this one was made while we read, or it is lost
                 data = store.get_many([log_path(slot)])[0]  # noqa: PLW2901
