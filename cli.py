@@ -59,7 +59,10 @@ DEFAULT_LAKE = "./lake"
 
 def main() -> None:
     """Run the command line; what the ``lakelet`` script calls."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # between commands; inside one, _command says so
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
@@ -138,7 +141,7 @@ def attach(
 def _print_rejected(rejected: list[dict[str, str]]) -> None:
     if rejected:
         print_lines("", f"{len(rejected):,} left out")
-        print_table(["location", "reason"], [[r["location"], r["reason"]] for r in rejected])
+        print_lines(*(f"{r['location']}: {r['reason']}" for r in rejected))
 
 
 @_command
@@ -244,8 +247,9 @@ def sql(
     if as_json and as_csv:
         raise typer.BadParameter("choose --json or --csv", param_hint="--csv")
     params = _params(param or [])
-    with _opened(lake) as db:
-        relation = db.sql(sys.stdin.read() if query == "-" else query, params)
+    text = sys.stdin.read() if query == "-" else query
+    with _opened(lake) as db, _sql_errors():
+        relation = db.sql(text, params)
         if relation is None:
             return
         if as_json:
@@ -257,6 +261,21 @@ def sql(
             print_table(relation.columns, shown[:rows])
             if len(shown) > rows:
                 typer.echo(f"only the first {rows:,} rows are shown: --rows, --json or --csv print more", err=True)
+
+
+@contextmanager
+def _sql_errors() -> Iterator[None]:
+    """What DuckDB raises while rows are fetched, as errors of ours."""
+    import duckdb
+
+    from .lake.session import sql_error
+
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except duckdb.Error as error:
+        raise sql_error(error) from error
 
 
 @_command

@@ -25,7 +25,7 @@ __all__ = ["Audit", "byte_count", "run_audit", "state_folder"]
 SEED_BYTES = 32
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGTP", start=1)}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]?I?)B?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGTP]I?)?)B?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run_audit(
         raise InvalidInput(f"the state folder {folder} lies inside {where}, which audit must not change; move --state")
     with shown(progress) as report:
         attachments = Attachments()
-        found = discover(place_of(where, None), attachments.footers, (), report)
+        found = discover(place_of(where, None), attachments.footers)
         attachments.adopt(table.listing for table in found.tables)
         opened = attachments.open_many([(table.location, table.hive) for table in found.tables], report)
         rejected = [(r.location, r.reason) for r in found.rejected]

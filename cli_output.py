@@ -10,6 +10,7 @@ import base64
 import csv
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from rich.console import Console
 
 __all__ = [
     "byte_text",
@@ -30,8 +32,8 @@ __all__ = [
     "print_table",
 ]
 
-PLAIN_WIDTH = 160
-"""Columns of a line when the output is no terminal and nothing else is said."""
+PLAIN_WIDTH = 1_000_000
+"""Characters of a line when the output is no terminal: a name that is folded cannot be searched for."""
 
 
 def byte_text(num_bytes: float) -> str:
@@ -105,7 +107,10 @@ def _cell(value: object) -> str:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Aligned columns under their headers; the columns named in ``right`` are right-aligned. Nothing is cut off."""
+    """Aligned columns under their headers; the columns named in ``right`` are right-aligned.
+
+    Nothing is cut off: what a terminal is too narrow for is folded inside its column.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -114,7 +119,9 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console = _console()
-    console.print(table)
+    with console.capture() as text:
+        console.print(table)
+    sys.stdout.write(re.sub(r" +$", "", text.get(), flags=re.MULTILINE))
 
 
 def print_lines(*lines: str) -> None:
@@ -123,10 +130,8 @@ def print_lines(*lines: str) -> None:
         print("\n".join(_cell(part) for part in line.split("\n")))
 
 
-def _console() -> Any:
-    import os
-
+def _console() -> Console:
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PLAIN_WIDTH
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
     return Console(markup=False, highlight=False, emoji=False, width=width)

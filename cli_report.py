@@ -145,6 +145,9 @@ def _summary(graph: Graph) -> str:
 
 
 def _print_stages(graph: Graph) -> None:
+    if not graph.stages.num_rows:
+        print_lines("nothing changed since the last run")
+        return
     print_table(
         ["stage", "pairs in", "pairs out", "read", "seconds"],
         [

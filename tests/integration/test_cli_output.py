@@ -89,7 +89,9 @@ def test_names_are_neither_markup_nor_escape_sequences(capsys: pytest.CaptureFix
     assert "\x1b" not in out
 
 
-def test_long_names_are_folded_and_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    name = "n" * 1000
-    print_table(["name", "rows"], [[name, 1]], right=["rows"])
-    assert capsys.readouterr().out.count("n") == len(name) + len("n")
+def test_long_names_stay_whole_and_lines_end_with_their_last_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name", "rows", "text"], [["n" * 1000, 1, "a"], ["m", 2, "abc"]], right=["rows"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "n" * 1000 + "     1  a"
+    assert [line.rstrip() for line in lines] == lines
+    assert len(lines) == 3
