@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from lakelet.lake.changes import DataFile
 from lakelet.lake.conversion import convert
 from lakelet.lake.deletions import write_deletions
@@ -133,9 +132,7 @@ def as_lake_table(
 
 def values(table: pa.Table, schema: pa.Schema) -> list[str]:
     """Every value in the types of ``schema``, NaN and -0.0 told apart, by column."""
-    return [
-        repr(convert(column, field.type).to_pylist()) for column, field in zip(table.columns, schema, strict=True)
-    ]
+    return [repr(convert(column, field.type).to_pylist()) for column, field in zip(table.columns, schema, strict=True)]
 
 
 def types_of_one_file(store: LocalStore, schema: pa.Schema) -> list[object]:
