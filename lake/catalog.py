@@ -82,23 +82,22 @@ class Catalog:
         return opened
 
     def _made(self, entry: TableEntry, attachment: Attachment | None, snapshot: Snapshot) -> Table:
-        """The table object: the same one as before while nothing about the table changed, with its parsed footers."""
+        """The table object, made of the same fragments as before while its rows are the same: they hold footers."""
+        source: object = attachment
         if isinstance(entry, OwnedTable):
-            key: object = (entry.name, entry.name_version, entry.schema_version, entry.rows_version)
-        else:
-            key = (entry.name, id(attachment))
+            source = (entry.schema_version, entry.rows_version)
         with self._lock:
             held = self._tables.get(entry.table_id)
-            if held is not None and held[0] == key:
+            if held is not None and (held[0] is source or (attachment is None and held[0] == source)):
                 self._tables.move_to_end(entry.table_id)
-                return held[1]
+                return Table(entry.name, held[1].schema, held[1].fragments(), snapshot.version)
         if isinstance(entry, OwnedTable):
             table = owned_table(self.store, entry, snapshot.version)
         else:
             assert attachment is not None
             table = attached_table(entry.name, attachment, snapshot.version)
         with self._lock:
-            self._tables[entry.table_id] = (key, table)
+            self._tables[entry.table_id] = (source, table)
             while len(self._tables) > TABLE_CACHE_ENTRIES:
                 self._tables.popitem(last=False)
         return table

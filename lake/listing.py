@@ -7,6 +7,7 @@ costs one ``stat`` a file and a folder instead of reading the folders again.
 
 from __future__ import annotations
 
+import datetime as dt
 import glob
 import os
 import stat as stat_module
@@ -147,8 +148,9 @@ def list_files(place: Place, hive: bool = False) -> Listing:
 
 def is_current(listing: Listing) -> bool:
     """Whether the local files and folders of a listing are as they were. False where only listing again can tell."""
-    if not listing.folders and len(listing.files) != 1:
-        return False
+    is_one_file = [state.path for state in listing.files] == [listing.place.path]
+    if not listing.folders and not is_one_file:
+        return False  # a glob: any folder may have gained a file that fits
     try:
         for path, stamp in listing.folders.items():
             if folder_stamp(os.stat(path)) != stamp:
@@ -266,5 +268,11 @@ def _belongs(relative: str, hive: bool) -> bool:
 
 
 def remote_stamp(info: Mapping[str, Any]) -> str:
-    """The stamp of a file from what its fsspec file system tells of it; "" when it tells no ETag and no time."""
-    return next((str(info[key]) for key in _STAMP_KEYS if info.get(key) is not None), "")
+    """The stamp of a file from what its fsspec file system tells of it; "" when it tells no ETag and no time.
+
+    File systems tell the same time as a number in listings and as a datetime for one file: both give one stamp.
+    """
+    known = next((info[key] for key in _STAMP_KEYS if info.get(key) is not None), "")
+    if isinstance(known, dt.datetime):
+        known = known.timestamp()
+    return f"{known:.6f}" if isinstance(known, float) else str(known).strip('"')
