@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import threading
 
+import lakelet
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-import lakelet
 
 ORDERS = pa.table({"id": [1, 2, 3], "day": ["a", "b", "c"]})
 

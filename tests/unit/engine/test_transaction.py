@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import lakelet
 import pyarrow as pa
 import pytest
-
-import lakelet
 
 
 @pytest.fixture
