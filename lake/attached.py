@@ -309,7 +309,7 @@ def _nullable(schema: pa.Schema) -> pa.Schema:
 def _for_many_files(schema: pa.Schema, metadata: Mapping[bytes, bytes] | None) -> pa.Schema:
     """The schema without what pandas notes of one file's index."""
     kept = {key: value for key, value in (metadata or {}).items() if key != b"pandas"}
-    return schema.with_metadata(kept or None)
+    return schema.with_metadata(kept) if kept else schema.remove_metadata()
 
 
 def _check_names(footer: Footer) -> None:
