@@ -22,7 +22,7 @@ from . import __version__
 from .cli_audit import byte_count, run_audit
 from .cli_output import byte_text, counted, print_csv, print_json, print_json_rows, print_lines, print_table
 from .cli_report import audit_document, graph_document, print_audit, print_graph
-from .lake.errors import LakeletError
+from .lake.errors import LakeletError, NotFound
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -104,10 +104,12 @@ def _options(
 
 
 @contextmanager
-def _opened(lake: str, *, read_only: bool = True) -> Iterator[Engine]:
+def _opened(lake: str, *, read_only: bool = True, may_be_new: bool = False) -> Iterator[Engine]:
     from .engine import connect
 
     with connect(lake, read_only=read_only) as db:
+        if not may_be_new and db.version == 0:
+            raise NotFound(f"there is no lake at {db.uri}; attach something to it first, or name another by --lake")
         yield db
 
 
@@ -123,7 +125,7 @@ def attach(
     as_json: JsonOption = False,
 ) -> None:
     """Put Parquet files into the lake where they lie: nothing is copied or changed."""
-    with _opened(lake, read_only=False) as db:
+    with _opened(lake, read_only=False, may_be_new=True) as db:
         if name is not None:
             db.attach(name, location)
             names, rejected = [name], []
