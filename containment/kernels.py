@@ -62,7 +62,7 @@ INTEGER, FLOAT, UNSIGNED, DECIMAL, LIST = (
 )
 US, NS, S, MS = MICROSECONDS, NANOSECONDS, SECONDS, MILLISECONDS
 LONGEST: Final = STRING_BYTES_MAX
-TENTH_INVERSE: Final = np.int64(fifth_inverse(1))
+TENTH_INVERSE: Final = np.uint64(fifth_inverse(1) % 2**64)
 TENTH_BOUND: Final = np.int64(fifth_bound(1))
 
 
@@ -124,10 +124,11 @@ _bits_of: Any = intrinsic(_float_bits)
 @compiled
 def integers(values: Array, form: int, keys: Array, out_lo: Array, out_hi: Array) -> None:
     """int64 words of one form."""
+    key_lo, key_hi = keys[0, form], keys[1, form]
     for i in range(len(values)):
         word = np.uint64(np.int64(values[i]))
-        out_lo[i] = lo(keys[0, form] ^ word)
-        out_hi[i] = hi(keys[1, form] ^ word)
+        out_lo[i] = lo(key_lo ^ word)
+        out_hi[i] = hi(key_hi ^ word)
 
 
 @compiled
@@ -160,7 +161,7 @@ def floats(values: Array, keys: Array, out_lo: Array, out_hi: Array) -> None:
 def decimals(
     words: Array,
     scale: int,
-    inverse: np.int64,
+    inverse: np.uint64,
     bound: np.int64,
     factor: float,
     keys: Array,
@@ -172,14 +173,14 @@ def decimals(
     count, width = 0, words.shape[1]
     for i in range(len(words)):
         value = words[i, 0]
-        fits = True
-        for j in range(1, width):
+        fits = width == 1 or words[i, 1] == value >> 63
+        for j in range(2, width):
             fits &= words[i, j] == value >> 63
         if not fits:
             large[i] = True
             count += 1
             continue
-        fifth = value * inverse
+        fifth = np.int64(np.uint64(value) * inverse)  # unsigned: Numba leaves signed overflow undefined
         form = DECIMAL + scale
         word = np.uint64(value)
         if value == 0:
@@ -191,11 +192,11 @@ def decimals(
             elif np.int64(np.float64(fifth)) == fifth:
                 word, form = _bits_of(np.float64(fifth) * factor), FLOAT
         if form >= DECIMAL:
-            tenth = value * TENTH_INVERSE
+            tenth = np.int64(np.uint64(value) * TENTH_INVERSE)
             while tenth & 1 == 0 and -TENTH_BOUND <= tenth <= TENTH_BOUND:
                 value = tenth >> 1
                 form -= 1
-                tenth = value * TENTH_INVERSE
+                tenth = np.int64(np.uint64(value) * TENTH_INVERSE)
             word = np.uint64(value)
         out_lo[i] = lo(keys[0, form] ^ word)
         out_hi[i] = hi(keys[1, form] ^ word)
@@ -221,11 +222,11 @@ def strings(
 ) -> None:
     """As NumpyKernels.strings. ``address``: of the first byte; only bytes within the offsets are read."""
     key_lo, key_hi = word_key[0], word_key[1]
+    form_lo, form_hi = keys[0, form], keys[1, form]
     for i in range(len(offsets) - 1):
         start, stop = np.int64(offsets[i]), np.int64(offsets[i + 1])
         size = stop - start
-        state_lo = lo(keys[0, form] ^ np.uint64(size))
-        state_hi = hi(keys[1, form] ^ np.uint64(size))
+        state_lo, state_hi = lo(form_lo ^ np.uint64(size)), hi(form_hi ^ np.uint64(size))
         if size <= LONGEST:
             full = size >> 3
             for j in range(full):
@@ -320,7 +321,7 @@ class CompiledKernels(NumpyKernels):
         if not 0 <= scale <= DECIMAL_SCALE_MAX:
             return super().decimals(words, scale)
         out, large = _empty(len(words)), np.zeros(len(words), np.bool_)
-        inverse, bound = (np.int64(fifth_inverse(scale)), np.int64(fifth_bound(scale)))
+        inverse, bound = np.uint64(fifth_inverse(scale) % 2**64), np.int64(fifth_bound(scale))
         count = decimals(words, scale, inverse, bound, 2.0**-scale, self.keys.forms, large, out.lo, out.hi)
         return out, np.flatnonzero(large) if count else np.empty(0, np.intp)
 
