@@ -216,15 +216,14 @@ def _path_literal(path: str) -> str:
 
 def column_names(schema: pa.Schema) -> list[str]:
     """The names under which SQL sees the columns; all different when ASCII case is folded, none empty."""
-    taken: set[bytes] = set()
+    seen: dict[bytes, int] = {}
     names = []
     for i, wanted in enumerate(schema.names):
-        base = wanted or f"C{i}"
-        name, number = base, 0
-        while name.encode().lower() in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name.encode().lower())
+        name = wanted or f"C{i}"
+        while (folded := name.encode().lower()) in seen:
+            seen[folded] += 1
+            name = f"{name}_{seen[folded]}"
+        seen[folded] = 0
         names.append(name)
     return names
 

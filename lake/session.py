@@ -146,12 +146,10 @@ class Session:
                 self._filesystems.add(protocol)
 
     def close(self) -> None:
-        """Give up the database; relations that are still held stay usable."""
+        """Give up the database: it goes with the last relation that is still held, and those stay usable."""
         with self._lock:
             self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._connection = None  # closing it would close the cursors of those relations too
 
     def _bind(
         self,
@@ -183,6 +181,10 @@ class Session:
             raise InvalidSQL(f"a query is text; found {type(query).__name__}.")
         if len(query) > WHERE_BYTES:
             raise InvalidSQL(f"the query has {len(query):,} characters; the limit WHERE_BYTES is {WHERE_BYTES:,}.")
+        try:
+            query.encode()
+        except UnicodeEncodeError as e:
+            raise InvalidSQL(f"the query is not valid Unicode: {e}.") from e
         cursor = self.cursor()
         try:
             statements = cursor.extract_statements(query)
@@ -199,8 +201,6 @@ class Session:
             return _Statement(_words(query, duckdb.tokenize(query)), certain=False)
         except duckdb.Error as e:
             raise sql_error(e) from e
-        except UnicodeEncodeError as e:
-            raise InvalidSQL(f"the query is not valid Unicode: {e}.") from e
         finally:
             cursor.close()
 

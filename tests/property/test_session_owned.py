@@ -143,7 +143,7 @@ def types_of_one_file(store: LocalStore, schema: pa.Schema) -> list[object]:
         return list(con.sql(f"SELECT * FROM read_parquet('{store.full_path('one.parquet')}')").types)
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=100)
 @given(case=owned_tables())
 def test_sql_reads_what_to_arrow_reads(case, tmp_path_factory):
     schemas, files = case
