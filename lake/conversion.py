@@ -1,7 +1,7 @@
 """One column from one Arrow type to another that holds the same values, and tables to a schema.
 
-Why not ``pyarrow.cast`` alone: it does not encode dictionaries, does not reach dictionaries and extensions inside
-nested types, and drops the time of day from a date64 without a word.
+Why not ``pyarrow.cast`` alone: it does not encode dictionaries, does not reach dictionaries, extensions and views
+inside nested types, and knows no list views of other values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from .errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["conform", "convert", "keep_rows", "list_like", "map_children", "rows_without_columns", "stored_type"]
+__all__ = [
+    "conform",
+    "convert",
+    "keep_rows",
+    "list_like",
+    "map_children",
+    "no_rows",
+    "rows_without_columns",
+    "stored_type",
+]
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
@@ -94,6 +103,13 @@ def _without_view(kind: pa.DataType) -> pa.DataType:
     return map_children(kind, _without_view)
 
 
+def no_rows(schema: pa.Schema) -> pa.Table:
+    """A table without rows. Unlike ``Schema.empty_table`` it knows every type, such as dictionaries of times."""
+    if len(schema) == 0:
+        return rows_without_columns(0, schema)
+    return pa.Table.from_arrays([pa.chunked_array([], field.type) for field in schema], schema=schema)
+
+
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows of ``table`` in exactly ``schema``: columns by name, values converted, absent columns NULL.
 
@@ -144,25 +160,9 @@ def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return _encode(array, kind)
     if types.is_dictionary(array.type):
         return _convert(array.dictionary_decode(), kind)
-    if types.is_date64(array.type) and types.is_date32(kind):
-        days = array.cast(kind)
-        if not days.cast(array.type).equals(array):
-            raise pa.ArrowInvalid("a date64 has a time of day, which a date cannot hold: use a timestamp")
-        return days
-    if types.is_nested(kind) and types.is_nested(array.type) and not _plain(array.type, kind):
+    if types.is_nested(kind) and types.is_nested(array.type):
         return _rebuild(array, kind)
     return array.cast(kind)
-
-
-def _plain(*kinds: pa.DataType) -> bool:
-    """Whether ``cast`` converts such nested values rightly: nothing inside needs :func:`_convert`."""
-    types = pa.types
-    for kind in kinds:
-        if isinstance(kind, pa.BaseExtensionType) or types.is_dictionary(kind) or types.is_date64(kind):
-            return False
-        if types.is_nested(kind) and not _plain(*(kind.field(i).type for i in range(kind.num_fields))):
-            return False
-    return True
 
 
 def _encode(array: pa.Array, kind: pa.DataType) -> pa.Array:

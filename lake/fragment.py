@@ -245,10 +245,16 @@ class Fragment:
     def _read_stored(self, names: list[str], row_groups: Sequence[int] | None) -> pa.Table:
         threads = self.num_bytes >= _THREADS_FROM_BYTES
         with self._open() as file:
-            if row_groups is None:
-                table = file.read(columns=names, use_threads=threads)
-            else:
-                table = file.read_row_groups(list(row_groups), columns=names, use_threads=threads)
+            try:
+                if row_groups is None:
+                    table = file.read(columns=names, use_threads=threads)
+                else:
+                    table = file.read_row_groups(list(row_groups), columns=names, use_threads=threads)
+            except pa.ArrowNotImplementedError:
+                # Nested strings and dictionaries are read by pyarrow only where they make one chunk.
+                groups = range(file.metadata.num_row_groups) if row_groups is None else row_groups
+                parts = [part for group in groups for part in _in_chunks(file, group, names)]
+                table = pa.concat_tables(parts)
         # Dotted names may have brought more columns than asked for, in the file's order.
         return table if table.schema.names == names else table.select(names)
 
@@ -275,3 +281,17 @@ class Fragment:
                 f"the data file {self.path} cannot be read as Parquet ({error}): restore it, or write it again",
                 path=self.path,
             ) from error
+
+
+def _in_chunks(file: pq.ParquetFile, group: int, names: list[str]) -> list[pa.Table]:
+    """One row group, in as large parts as pyarrow can read."""
+    rows = file.metadata.row_group(group).num_rows
+    while True:
+        try:
+            return [
+                pa.Table.from_batches([b]) for b in file.iter_batches(max(1, rows), row_groups=[group], columns=names)
+            ]
+        except pa.ArrowNotImplementedError:
+            if rows <= 1:
+                raise
+            rows = -(-rows // 4)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from .conversion import no_rows
 from .errors import InvalidSQL
 from .evaluation import matching_rows
 from .limits import WHERE_CACHE_ENTRIES
@@ -67,7 +68,7 @@ class Predicate:
 
     def check(self, schema: pa.Schema) -> None:
         """Raise the InvalidSQL that running on a table of this schema would, without rows."""
-        self.matches(pa.schema([schema.field(name) for name in self.columns]).empty_table())
+        self.matches(no_rows(pa.schema([schema.field(name) for name in self.columns])))
 
 
 def bind_where(text: str, schema: pa.Schema, params: Params | None = None) -> Predicate:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from .conversion import keep_rows, rows_without_columns
+from .conversion import keep_rows, no_rows, rows_without_columns
 from .deletions import read_deletions
 from .errors import InvalidInput
 from .fragment import Fragment
@@ -83,7 +83,7 @@ class Table:
         tables = list(parts)
         if len(schema) == 0:
             return rows_without_columns(sum(table.num_rows for table in tables), schema)
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        return pa.concat_tables(tables) if tables else no_rows(schema)
 
     def scan(
         self, columns: Sequence[str] | None = None, where: str | None = None, params: Params | None = None
