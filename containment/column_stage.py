@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ColumnStage"]
 
-ROUNDS: Final = 2
-_CHEAP: Final = 0.25
-"""A column is probed when it costs at most this share of all columns that the pair needs."""
+ROUNDS: Final = 3
+_CHEAP: Final = 0.5
+"""Columns are probed while together they cost at most this share of all columns that the pair needs."""
 _TELLING: Final = 0.1
 """A column is worth probing when it may have this share of the distinct values of the most telling one."""
 _LEADING: Final = 16
@@ -55,17 +55,17 @@ class ColumnStage:
         self._num_rows = num_rows
         self._min_fraction = min_fraction
         self._order: dict[int, list[int]] = {}
-        self._spelled = [
-            dict(zip(own.tables.tolist(), own.columns, strict=True)) for own in graph.classes
-        ]
+        self._spelled = [dict(zip(own.tables.tolist(), own.columns, strict=True)) for own in graph.classes]
 
     def columns(self, table: int, schema_class: int) -> tuple[str, ...]:
         """The table's own names of its class's columns, in the class's order."""
-        return self._spelled[schema_class][table]
+        names: tuple[str, ...] = self._spelled[schema_class][table]
+        return names
 
     def needed(self, pairs: Sequence[Pair]) -> dict[int, set[str]]:
         """Columns of each table that comparing whole rows of these pairs reads."""
-        nodes, needed = self._nodes, defaultdict(set)
+        nodes = self._nodes
+        needed: defaultdict[int, set[str]] = defaultdict(set)
         for node in {n for pair in pairs for n in pair}:
             for table in nodes.tables[node]:
                 needed[table].update(self.columns(table, nodes.class_of[node]))
@@ -93,11 +93,14 @@ class ColumnStage:
                 else:
                     survivors.extend(self._product(pair, parts, asked[pair], sets))
             pairs = survivors
+            self._content.keep_only({t for pair in pairs for node in pair for t in self._nodes.tables[node]})
         return pairs
 
     def _wanted(self, pairs: Sequence[Pair], turn: int) -> tuple[dict[int, set[str]], dict[Pair, tuple[int, int]]]:
         """Columns to read by table, and for each pair to be probed the (child, parent) column positions."""
-        nodes, wanted, asked = self._nodes, defaultdict(set), {}
+        nodes = self._nodes
+        wanted: defaultdict[int, set[str]] = defaultdict(set)
+        asked: dict[Pair, tuple[int, int]] = {}
         for child, parent in pairs:
             child_class, parent_class = nodes.class_of[child], nodes.class_of[parent]
             order = self._probe_order(child_class, nodes.tables[child][0])
@@ -122,11 +125,11 @@ class ColumnStage:
             telling = np.flatnonzero(distinct >= _TELLING * distinct.max())
             if self._content.is_small(table, names):
                 # All columns are read anyway, so cheapness is no argument.
-                order = [int(telling[np.argmax(size[telling])])] if len(names) > 1 else []
+                order = telling[np.argsort(-size[telling], kind="stable")].tolist() if len(names) > 1 else []
             else:
-                cheap = [int(i) for i in telling[np.argsort(size[telling])] if size[i] <= _CHEAP * size.sum()]
-                order = cheap[:ROUNDS]
-            self._order[schema_class] = order
+                cheapest = telling[np.argsort(size[telling], kind="stable")]
+                order = cheapest[np.cumsum(size[cheapest]) <= _CHEAP * size.sum()].tolist()
+            self._order[schema_class] = order[:ROUNDS]
         return self._order[schema_class]
 
     def _product(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "find"]
 
-_BUDGET_MARGIN = 1.5
-"""Probed columns of a large table are read twice, so a budget counts its bytes this many times."""
+_BUDGET_MARGIN = 2.5
+"""The most that is read of a table over its bytes: half of them to probe, all to compare, all to count a parent."""
 
 
 class Progress(Protocol):
@@ -75,7 +76,7 @@ def find(
     if memory_bytes <= 0:
         raise InvalidInput(f"memory_bytes is {memory_bytes}, expected more than 0")
     ordered = sorted(tables, key=lambda table: table.name)
-    for one, two in zip(ordered, ordered[1:], strict=False):
+    for one, two in pairwise(ordered):
         if one.name == two.name:
             raise InvalidInput(f"table {one.name!r} is given twice, expected each table once")
     search = _Search(ordered, seed, min_fraction, budget_bytes, verdicts or VerdictStore(None, seed), progress)
@@ -255,19 +256,14 @@ class _Search:
                 if content is not None:
                     contents[table] = content
         parts = self._nodes.split({t: (c.distinct, c.signature) for t, c in contents.items()})
-        undecided = []
         for node, tables in enumerate(self._nodes.tables):
             if node not in parts and all(t in contents for t in tables):
                 for table in tables:
                     content = contents[table]
-                    group = self._groups.place(
-                        table, self._nodes.class_of[node], content.distinct, content.signature
-                    )
+                    group = self._groups.place(table, self._nodes.class_of[node], content.distinct, content.signature)
                     self._groups.join(table, group)
-        for pair in self._nodes.refined(pairs, parts):
-            if self._nodes.is_open(pair) and not self._decided(pair):
-                undecided.append(pair)
-        return undecided
+        refined = self._nodes.refined(pairs, parts)
+        return [pair for pair in refined if self._nodes.is_open(pair) and not self._decided(pair)]
 
     def _decided(self, pair: Pair) -> bool:
         """Whether kept verdicts decide the pair; an edge they prove is noted."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
+    from numpy.typing import NDArray
+
     from ..lake.table import Table
     from .relation import Relation
 
@@ -92,7 +94,7 @@ class Graph:
 
     def iter_edges(self) -> Iterator[pa.RecordBatch]:
         """The rows of :attr:`edges` in batches of about 65,536, made as they are asked for."""
-        waiting: list[tuple[int, int, np.ndarray, np.ndarray]] = []  # type: ignore[type-arg]
+        waiting: list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]] = []
         rows = 0
         for found in self.relation.rows():
             waiting.append(found)
@@ -103,7 +105,7 @@ class Graph:
         if waiting:
             yield self._batch(waiting)
 
-    def _batch(self, found: list[tuple[int, int, np.ndarray, np.ndarray]]) -> pa.RecordBatch:  # type: ignore[type-arg]
+    def _batch(self, found: list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]) -> pa.RecordBatch:
         relation = self.relation
         counts = [len(parents) for _, _, parents, _ in found]
         children = np.repeat(np.array([child for child, _, _, _ in found], dtype=np.int64), counts)
@@ -118,14 +120,17 @@ class Graph:
         compared |= (children == heads[child_groups]) & (child_groups == parent_groups)
         pairs, inverse = np.unique(np.stack([child_groups, parent_groups]), axis=1, return_inverse=True)
         inverse = inverse.reshape(-1)
+        same = child_groups == parent_groups
         for at, (child, parent) in enumerate(pairs.T.tolist()):
             edge = relation.edges.get((child, parent))
+            if child in relation.opaque and relation.mutual(child, parent):
+                same |= inverse == at
             if edge is not None and not (edge.whole and edge.compared):
                 here = inverse == at
                 fraction[here] = edge.fraction
                 if not edge.compared:
                     compared[here] = False
-        kind = np.where(child_groups == parent_groups, "duplicate", np.where(fraction == 1.0, "contained", "partial"))
+        kind = np.where(same, "duplicate", np.where(fraction == 1.0, "contained", "partial"))
         names = pa.array(self.names, pa.string())
         return pa.record_batch(
             [
@@ -160,15 +165,12 @@ class Graph:
                     edge.fraction,
                     relation.distinct[child],
                     relation.distinct[parent],
-                    "contained" if edge.whole else "partial",
+                    "duplicate" if relation.mutual(child, parent) else "contained" if edge.whole else "partial",
                     "compared" if edge.compared else "transitive",
                 )
             )
-        rows.sort()
-        columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in EDGE_SCHEMA]
-        for at in (0, 1):
-            columns[at] = [self.names[t] for t in columns[at]]
-        return pa.table(columns, schema=EDGE_SCHEMA)
+        named = [(self.names[child], self.names[parent], *rest) for child, parent, *rest in sorted(rows)]
+        return pa.Table.from_pylist([dict(zip(EDGE_SCHEMA.names, row, strict=True)) for row in named], EDGE_SCHEMA)
 
     @cached_property
     def groups(self) -> pa.Table:
@@ -199,7 +201,11 @@ class Graph:
     def redundant(self) -> frozenset[int]:
         """Positions of the tables whose rows all stand in another table that is kept: of each group all but one, and
         all tables that are contained in a table of another group."""
-        inside = {child for (child, _), edge in self.relation.edges.items() if edge.whole}
+        inside = {
+            child
+            for (child, parent), edge in self.relation.edges.items()
+            if edge.whole and not (child < parent and self.relation.mutual(child, parent))
+        }
         return frozenset(
             table
             for number, group in enumerate(self.relation.groups)

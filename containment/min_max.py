@@ -11,6 +11,7 @@ which compares integers, floats and decimals exactly, and only their ranks meet 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,7 +56,7 @@ def profiles(
     classes: Sequence[SchemaClass],
     bounds: Callable[[int], Mapping[str, Bounds]],
     num_rows: Sequence[int],
-    schemas: Sequence[pa.Schema],
+    schemas: Mapping[int, pa.Schema],
     min_fraction: float = 1.0,
     apart: Container[int] = (),
 ) -> list[Profiles]:
@@ -101,11 +102,7 @@ def _fill(
 ) -> None:
     """Note the flags of one column; its bounds wait in ``values`` as (value, cell, slot) for their rank."""
     flags = 0
-    low, high = found.min, found.max
-    if low is not None and low != low:
-        low = None
-    if high is not None and high != high:
-        high = None
+    low, high = _ordered(found.min), _ordered(found.max)
     floating = low is None or isinstance(low, float) or high is None or isinstance(high, float)
     if found.null_count is not None:
         flags |= _HAS_NULL if found.null_count > 0 else _NO_NULL
@@ -133,6 +130,11 @@ def _fill(
             values.append((value, cell, own_slot))
         if flags & _HAS_VALUE:
             values.append((value, cell, apart))
+
+
+def _ordered(value: Any) -> Any:
+    """The bound, or None for NaN, which bounds nothing."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _scale(kind: pa.DataType) -> int:
@@ -190,9 +192,7 @@ def _blocks(child: Profiles, parent: Profiles, same: bool) -> Iterator[tuple[NDA
             yield a, b
 
 
-def _refuted(
-    child: NDArray[np.int64], parent: NDArray[np.int64], strict: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _refuted(child: NDArray[np.int64], parent: NDArray[np.int64], strict: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether one column refutes: ``child`` and ``parent`` int64 (n, 7), ``strict`` bool (n,)."""
     flags, theirs = child[:, _FLAGS], parent[:, _FLAGS]
     apart = (child[:, _APART_LOW] > parent[:, _HIGH]) | (child[:, _APART_HIGH] < parent[:, _LOW])
@@ -200,7 +200,8 @@ def _refuted(
     one_missing = (child[:, _CHILD_LOW] < parent[:, _LOW]) | (child[:, _CHILD_HIGH] > parent[:, _HIGH]) | apart
     one_missing |= ((flags & _HAS_NULL) > 0) & ((theirs & _NO_NULL) > 0)
     all_missing = apart & ((flags & (_NO_NULL | _NO_NAN)) == (_NO_NULL | _NO_NAN))
-    return all_missing | (one_missing & strict)
+    refuted: NDArray[np.bool_] = all_missing | (one_missing & strict)
+    return refuted
 
 
 def _narrowed(

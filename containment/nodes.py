@@ -63,10 +63,10 @@ class Nodes:
 
     def refined(self, pairs: Sequence[Pair], parts: Mapping[int, list[int]]) -> list[Pair]:
         """The pairs after a split: every part of the child with every part of the parent."""
-        result = []
-        for child, parent in pairs:
-            for c in parts.get(child, (child,)):
-                for p in parts.get(parent, (parent,)):
-                    if c != p or len(self.tables[c]) > 1:
-                        result.append((c, p))
-        return result
+        return [
+            (c, p)
+            for child, parent in pairs
+            for c in parts.get(child, (child,))
+            for p in parts.get(parent, (parent,))
+            if c != p or len(self.tables[c]) > 1
+        ]

@@ -69,7 +69,7 @@ class _Cluster:
 
 
 def draw(picture: Picture, path: str | PathLike[str]) -> None:
-    """Write the picture as SVG, replacing the file only when it is complete. Unavailable: the file cannot be written."""
+    """Write the picture as SVG; the file is replaced when it is complete. Unavailable: it cannot be written."""
     text = svg(picture)
     target = os.fspath(path)
     partial = f"{target}.{os.getpid()}.part"
@@ -180,7 +180,8 @@ def _placed(picture: Picture, members: Sequence[int]) -> _Cluster:
     row = 0
     for number in sorted(layers):
         layer = layers[number]
-        layer.sort(key=lambda g: (sum(at[p][0] for p in parents[g]) / max(1, len(parents[g])), -picture.num_bytes[g], g))
+        middle = {g: sum(at[p][0] for p in parents[g]) / max(1, len(parents[g])) for g in layer}
+        layer.sort(key=lambda g, middle=middle: (middle[g], -picture.num_bytes[g], g))  # type: ignore[misc]
         for start in range(0, len(layer), per_row):
             part = layer[start : start + per_row]
             step = (width - 16) / len(part)
@@ -220,7 +221,7 @@ def _drawn(picture: Picture, cluster: _Cluster, x: float, y: float) -> str:
             parts.append(
                 f'<rect x="{cx + size * 0.6:.1f}" y="{cy - size - 8:.1f}" width="{14 + 6 * len(str(copies))}" '
                 f'height="15" rx="7" fill="#0f172a"/><text class="copies" x="{cx + size * 0.6 + 5:.1f}" '
-                f'y="{cy - size + 3:.1f}">×{copies}</text>'
+                f'y="{cy - size + 3:.1f}">&#215;{copies}</text>'
             )
         parts.append("</g>")
     parts.append("</g>")
@@ -241,7 +242,7 @@ def _edge(
         lift = min(y1, y2) - 34 - abs(x2 - x1) / 12
         way = f"M{x1:.1f} {y1 - child_radius:.1f} Q{(x1 + x2) / 2:.1f} {lift:.1f} {x2:.1f} {y2 - parent_radius - 2:.1f}"
     title = "" if fraction == 1.0 else f"<title>{fraction:.1%}</title>"
-    return f"<path class={quoteattr(kind)} d={quoteattr(way)} marker-end=\"url(#tip)\">{title}</path>"
+    return f'<path class={quoteattr(kind)} d={quoteattr(way)} marker-end="url(#tip)">{title}</path>'
 
 
 def _short(label: str) -> str:

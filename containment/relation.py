@@ -60,6 +60,11 @@ class Relation:
         for child, parent in self.edges:
             self._parents.setdefault(child, []).append(parent)
 
+    def mutual(self, child: int, parent: int) -> bool:
+        """Whether the two groups contain each other: the same rows, though not one group."""
+        both = self.edges.get((child, parent)), self.edges.get((parent, child))
+        return all(edge is not None and edge.whole for edge in both)
+
     @property
     def num_edges(self) -> int:
         """Ordered pairs of tables in the expanded relation."""
@@ -112,7 +117,7 @@ def relation(
     edges: Mapping[tuple[int, int], Edge],
     opaque: Iterable[int] = (),
 ) -> Relation:
-    """The relation over ``groups`` with ``edges``; groups that contain each other become one.
+    """The relation over ``groups`` with ``edges``; groups that contain each other become one, opaque ones apart.
 
     ``distinct`` and ``opaque`` speak of positions in ``groups``. Groups without an edge and of one table are left out.
     """
@@ -124,9 +129,10 @@ def relation(
             n = head[n]
         return n
 
+    exact = frozenset(opaque)
     for (child, parent), edge in edges.items():
         back = edges.get((parent, child))
-        if edge.whole and back is not None and back.whole:
+        if edge.whole and back is not None and back.whole and child not in exact and parent not in exact:
             a, b = sorted((root(child), root(parent)))
             head[b] = a
     merged: defaultdict[int, list[int]] = defaultdict(list)
@@ -144,5 +150,5 @@ def relation(
         groups=tuple(tuple(merged[n]) for n in order),
         distinct=tuple(distinct[n] for n in order),
         edges={(number_of[c], number_of[p]): edge for (c, p), edge in sorted(inner.items())},
-        opaque=frozenset(number_of[root(n)] for n in opaque if root(n) in number_of),
+        opaque=frozenset(number_of[root(n)] for n in exact if root(n) in number_of),
     )

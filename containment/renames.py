@@ -75,8 +75,7 @@ def suggestions(tables: Sequence[Table], seed: bytes, max_bytes: int = CONTAINME
 
 
 def _table(rows: list[tuple[str, str, str, str, int]]) -> pa.Table:
-    columns = list(zip(*sorted(rows), strict=True)) or [[] for _ in SCHEMA]
-    return pa.table([list(column) for column in columns], schema=SCHEMA)
+    return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in sorted(rows)], SCHEMA)
 
 
 def _candidates(tables: Sequence[Table]) -> Iterator[list[Column]]:

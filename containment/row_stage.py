@@ -15,7 +15,7 @@ from .transitivity import Transitivity
 from .verdicts import Content as KnownContent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .column_stage import ColumnStage
     from .content import Content
@@ -86,9 +86,11 @@ class RowStage:
         """Decide all pairs. Returns how many ordered pairs of tables hold."""
         nodes = self._nodes
         wanted: defaultdict[int, dict[int, tuple[Sequence[str], Sequence[str]]]] = defaultdict(dict)
+        children = {child for child, _ in pairs}
         for node in sorted({n for pair in pairs for n in pair}):
-            for table in nodes.tables[node]:
-                self._want(wanted, table, nodes.class_of[node], nodes.class_of[node])
+            if node in children or len(nodes.tables[node]) > 1:
+                for table in nodes.tables[node]:
+                    self._want(wanted, table, nodes.class_of[node], nodes.class_of[node])
         for child, parent in pairs:
             self._want(wanted, nodes.tables[parent][0], nodes.class_of[parent], nodes.class_of[child])
         self._content.row_sets(wanted, done)
@@ -96,6 +98,7 @@ class RowStage:
         candidates = self._candidates(pairs)
         self._project(candidates)
         self._decide(candidates)
+        self._count()
         return self._holding(pairs)
 
     def _want(
@@ -121,9 +124,16 @@ class RowStage:
         for node in involved:
             schema_class = self._nodes.class_of[node]
             for table in self._nodes.tables[node]:
+                key = self._row_keys.get((table, schema_class))
                 if table in self._groups.of_table:
+                    group = self._groups.of_table[table]
+                    if key is not None and not self._groups.distinct[group]:
+                        self._groups.distinct[group] = self._rowsets.distinct(key)
                     continue
-                key = self._row_keys[table, schema_class]
+                if key is None:
+                    # Only a parent: what all its columns hold together matters when an edge is found.
+                    self._groups.join(table, self._groups.place(table, schema_class, 0, b"%d" % table))
+                    continue
                 distinct, total = self._rowsets.signature(key)
                 signature = total.to_bytes(16, "little")
                 self._verdicts.keep_content(self._key_of(table), KnownContent(distinct, signature))
@@ -148,7 +158,7 @@ class RowStage:
     def _candidates(self, pairs: Sequence[Pair]) -> set[tuple[int, int]]:
         """Undecided pairs of groups."""
         groups, nodes = self._groups, self._nodes
-        found = set()
+        found: set[tuple[int, int]] = set()
         for child, parent in pairs:
             theirs = {groups.of_table[t] for t in nodes.tables[parent]}
             for c in {groups.of_table[t] for t in nodes.tables[child]}:
@@ -183,9 +193,7 @@ class RowStage:
             same_class = self._groups.class_of[pair[0]] == self._groups.class_of[pair[1]]
             if own < theirs or (own == theirs and not same_class):
                 may_be_whole.add(pair)
-            if pair not in may_be_whole and (
-                self._min_fraction == 1.0 or min(own, theirs) / own < self._min_fraction
-            ):
+            if pair not in may_be_whole and (self._min_fraction == 1.0 or min(own, theirs) / own < self._min_fraction):
                 self._refute(pair, min(own - 1, theirs), own)
         open_pairs = {pair for pair in candidates if pair not in self._refuted}
         whole = [pair for pair, edge in self._groups.edges.items() if edge.whole]
@@ -198,18 +206,39 @@ class RowStage:
                 elif self._min_fraction == 1.0 and transitive.excluded(pair):
                     self._refute(pair, distinct - 1, distinct)
                     transitive.refuted(pair)
+            before = len(open_pairs)
             open_pairs = {p for p in open_pairs if p not in self._groups.edges and p not in self._refuted}
+            if len(open_pairs) < before:
+                continue
             ready = sorted(pair for pair in open_pairs if not transitive.waits(pair)) or sorted(open_pairs)
             for pair, overlap in zip(ready, self._compare([keys[p] for p in ready]), strict=True):
-                if overlap.found == overlap.distinct:
-                    self._hold(pair, Edge(overlap.found, overlap.distinct, compared=True), transitive)
-                elif overlap.complete and overlap.found / overlap.distinct >= self._min_fraction:
+                if overlap.found == overlap.distinct or (
+                    overlap.complete and overlap.found / overlap.distinct >= self._min_fraction
+                ):
                     self._hold(pair, Edge(overlap.found, overlap.distinct, compared=True), transitive)
                 else:
                     bound = overlap.found if overlap.complete else overlap.distinct - 1
                     self._refute(pair, bound, overlap.distinct, overlap.complete)
                     transitive.refuted(pair)
             open_pairs.difference_update(ready)
+
+    def _count(self) -> None:
+        """Count the distinct rows of parents in edges whose own rows nobody needed so far."""
+        groups = self._groups
+        unknown = sorted({p for _, p in groups.edges if not groups.distinct[p]})
+        wanted: defaultdict[int, dict[int, tuple[Sequence[str], Sequence[str]]]] = defaultdict(dict)
+        for group in unknown:
+            table, own = groups.tables[group][0], groups.class_of[group]
+            if self._content.has_unique_column(table):
+                groups.distinct[group] = self._content.num_rows(table)
+            else:
+                self._want(wanted, table, own, own)
+        if wanted:
+            self._content.row_sets(wanted, lambda *_: None)
+        for group in unknown:
+            if not groups.distinct[group]:
+                key = self._row_keys[groups.tables[group][0], groups.class_of[group]]
+                groups.distinct[group] = self._rowsets.distinct(key)
 
     def _hold(self, pair: tuple[int, int], edge: Edge, transitive: Transitivity) -> None:
         self._groups.edges[pair] = edge

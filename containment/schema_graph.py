@@ -38,7 +38,8 @@ class SchemaClass:
 
     ``tables``: int64 positions in the list given to :func:`schema_graph`, ascending. ``columns[i]`` holds table
     ``tables[i]``'s own spelling of the class's columns, in the class's order, which is the same for every member.
-    ``tokens`` are the names that salt the columns' hashes. ``exact`` is True when names of this class had to keep their spelling; then nothing is inferred by transitivity.
+    ``tokens`` are the names that salt the columns' hashes.
+    ``exact`` is True when names of this class had to keep their spelling; then nothing is inferred by transitivity.
     """
 
     tables: NDArray[np.int64]
@@ -89,9 +90,7 @@ def _tokens(names: Sequence[Sequence[str]]) -> tuple[list[list[str]], set[str]]:
         if len(set(tokens)) < len(tokens):
             count = Counter(tokens)
             contested.update(token for token, times in count.items() if times > 1)
-            tokens = [
-                _EXACT + name if count[token] > 1 else token for name, token in zip(own, tokens, strict=True)
-            ]
+            tokens = [_EXACT + name if count[token] > 1 else token for name, token in zip(own, tokens, strict=True)]
         tables.append(tokens)
     return tables, contested
 
@@ -109,9 +108,7 @@ class _NameClass:
         self.wanted: list[tuple[str, ...]] | None = None
         if contested and any(t.startswith((_SPELLED, _EXACT)) for t in tokens):
             self.found = tuple(normalised(t[2:]) if t.startswith(_SPELLED) else t for t in tokens)
-            self.wanted = [
-                (normalised(t[2:]), _EXACT + t[2:]) if t.startswith(_SPELLED) else (t,) for t in tokens
-            ]
+            self.wanted = [(normalised(t[2:]), _EXACT + t[2:]) if t.startswith(_SPELLED) else (t,) for t in tokens]
 
     def position_map(self, parent: _NameClass) -> NDArray[np.int64] | None:
         if self is parent:
@@ -247,7 +244,16 @@ def _by_type(own: _NameClass, schemas: Sequence[pa.Schema], names: Sequence[Sequ
 
 _FAMILY_BY_ID: Final[dict[int, Family]] = {
     t.id: family(t)
-    for t in (pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.large_string(), pa.date32())
+    for t in (
+        pa.bool_(),
+        pa.int32(),
+        pa.int64(),
+        pa.float32(),
+        pa.float64(),
+        pa.string(),
+        pa.large_string(),
+        pa.date32(),
+    )
 }
 """Types that their number tells apart: hashing an Arrow type prints it first, which 50,000 columns would notice."""
 

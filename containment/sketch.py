@@ -24,7 +24,7 @@ VALUES: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class ValueSet:
-    """``hashes``: uint64, ascending, distinct, complete up to ``threshold``. Holding all values: the greatest uint64."""
+    """``hashes``: uint64, ascending, distinct, complete up to ``threshold``, the greatest uint64 for all values."""
 
     hashes: NDArray[np.uint64]
     threshold: np.uint64

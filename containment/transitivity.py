@@ -64,7 +64,7 @@ class Transitivity:
         return self._takes_part(pair) and bool(self._yes_up[pair[0]] & self._yes_down[pair[1]])
 
     def excluded(self, pair: Pair) -> bool:
-        """Whether the pair cannot hold: a child of the child is not in the parent, or a parent's parent lacks the child."""
+        """Whether the pair cannot hold: the parent lacks a child of the child, or its own parent lacks the child."""
         child, parent = pair
         return self._takes_part(pair) and bool(
             (self._yes_down[child] & self._no_down[parent]) | (self._yes_up[parent] & self._no_up[child])

@@ -67,7 +67,7 @@ class Answer:
 
 
 def table_key(identities: Sequence[str], schema: pa.Schema) -> bytes:
-    """16 bytes that change whenever the rows or the columns of a table do. ``identities``: of its fragments, in order."""
+    """16 bytes that change whenever the rows or the columns of a table do. ``identities``: of its fragments."""
     text = schema.to_string(show_field_metadata=False, show_schema_metadata=False)
     digest = hashlib.blake2b(text.encode(), digest_size=KEY_BYTES)
     for identity in identities:
@@ -166,7 +166,9 @@ class VerdictStore:
         arrays: list[NDArray[Any]] = [
             _bytes_array([key for key, _ in contents], KEY_BYTES),
             np.array([content.distinct for _, content in contents], dtype="<i8"),
-            _bytes_array([content.signature.ljust(_SIGNATURE_BYTES, b"\0") for _, content in contents], _SIGNATURE_BYTES),
+            _bytes_array(
+                [content.signature.ljust(_SIGNATURE_BYTES, b"\0") for _, content in contents], _SIGNATURE_BYTES
+            ),
             np.array([len(content.signature) for _, content in contents], dtype="<i8"),
             _bytes_array([key for key, _ in pairs], 2 * KEY_BYTES),
             np.array([verdict for _, verdict in pairs], dtype="<i8").reshape(-1, 3),
