@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .checkpoint import CHECKPOINTS, checkpoint_version, newest_checkpoint, point_hint
+from .checkpoint import CHECKPOINTS, checkpoint_version, newest_checkpoint, open_checkpoint, point_hint
 from .entry import LOG, log_version
 from .errors import Corrupt, InvalidInput
 from .floor import raise_floor, read_floor
@@ -84,12 +84,12 @@ def _oldest_to_keep(log: Log, now_us: int, older_than_seconds: float) -> int:
 
 
 def _carry(log: Log, version: int) -> None:
-    """A checkpoint of exactly ``version`` is there, and holds what the log says."""
+    """A checkpoint of exactly ``version`` is there, and what reads back from the store is what the log says."""
     snapshot = log.at(version)
     found = newest_checkpoint(log.store, at_most=version)
     if found is None or found.snapshot.version != version:
-        log.checkpoint(snapshot)
-        found = newest_checkpoint(log.store, at_most=version)
+        name = log.write_checkpoint(snapshot).name
+        found, _ = open_checkpoint(log.store, name)
     if found is None or found.snapshot != snapshot or _order(found.snapshot) != _order(snapshot):
         raise Corrupt(
             f"the checkpoint of version {version} does not read back as it was written: nothing was expired; retry",

@@ -119,7 +119,7 @@ class Group:
                 if head.version == 0 and not self._probed:
                     probe(self._store)
                     self._probed = True
-                batch, staged = self._stage(head, batch)
+                batch, staged = self._stage(head, batch, is_fresh=attempt > 0)
                 if staged is None:
                     return
                 is_writing = True
@@ -163,14 +163,19 @@ class Group:
         with self._queue_lock:
             self._queue[:0] = members
 
-    def _stage(self, head: Snapshot, batch: list[Member]) -> tuple[list[Member], _Staged | None]:
+    def _stage(self, head: Snapshot, batch: list[Member], *, is_fresh: bool) -> tuple[list[Member], _Staged | None]:
         """Those of ``batch`` that go into the next entry, and that entry; None when nobody is left.
 
         Members that cannot be committed on top of ``head`` are settled; those that only get in the way of others in
-        the batch wait for the next entry.
+        the batch wait for the next entry. Unless the head ``is_fresh``, nobody is refused before it has been read anew.
         """
         while batch:
-            members, waiting, staged = self._stack(head, batch)
+            members, waiting, refused, staged = self._stack(head, batch)
+            if refused and not is_fresh:
+                head, is_fresh = self._head.refresh(), True
+                continue
+            for member, verdict in refused:
+                _settle(member, head, verdict)
             if not members:
                 batch = waiting
                 continue
@@ -189,12 +194,14 @@ class Group:
                 return members, staged
         return [], None
 
-    def _stack(self, head: Snapshot, batch: list[Member]) -> tuple[list[Member], list[Member], _Staged]:
-        """Apply one member after the other: those that went on, those that wait, and what it comes to."""
+    def _stack(
+        self, head: Snapshot, batch: list[Member]
+    ) -> tuple[list[Member], list[Member], list[tuple[Member, LakeletError | None]], _Staged]:
+        """Apply one member after the other: those that went on, wait, are refused, and what it comes to."""
         version = head.version + 1
         timestamp_us = max(int(self._clock() * 1_000_000), head.timestamp_us + 1)
         after = head
-        members, waiting, records, lines = [], [], [], []
+        members, waiting, refused, records, lines = [], [], [], [], []
         for member in batch:
             changes = member.changes
             if not after.lake_id:
@@ -209,8 +216,8 @@ class Group:
             elif after is not head and isinstance(_try(head, member, changes, version, timestamp_us), Snapshot):
                 waiting.append(member)
             else:
-                _settle(member, head, verdict)
-        return members, waiting, _Staged(Entry(version, timestamp_us, tuple(records)), after, lines)
+                refused.append((member, verdict))
+        return members, waiting, refused, _Staged(Entry(version, timestamp_us, tuple(records)), after, lines)
 
     def _in_time(self, batch: list[Member], attempt: int) -> list[Member]:
         now = time.monotonic()
@@ -308,7 +315,7 @@ def _is_outdated(snapshot: Snapshot, changes: Sequence[Change]) -> bool:
     return False
 
 
-def _settle(member: Member, head: Snapshot, verdict: Snapshot | LakeletError | None) -> None:
+def _settle(member: Member, head: Snapshot, verdict: LakeletError | None) -> None:
     """The outcome of a member that cannot be committed on top of ``head``."""
     if verdict is None:
         member.rebase_on = head
@@ -318,7 +325,7 @@ def _settle(member: Member, head: Snapshot, verdict: Snapshot | LakeletError | N
             member.fail(InvalidInput(f"{verdict}; nothing was committed"))
         else:
             member.fail(Conflict(f"{verdict} after version {member.base_version}; reload and retry"))
-    elif isinstance(verdict, LakeletError):
+    else:
         member.fail(verdict)
 
 

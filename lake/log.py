@@ -240,15 +240,20 @@ class Log:
             return
 
     def checkpoint(self, snapshot: Snapshot) -> Checkpoint:
-        """Write a checkpoint of ``snapshot``, a version of this log, and use it from now on.
+        """Write a checkpoint of ``snapshot``, a version of this log, and let cold opens start from it.
 
         Raises Unavailable when the store refuses, NotFound when what it needs was expired meanwhile.
         """
+        checkpoint = self.write_checkpoint(snapshot)
+        point_hint(self.store, checkpoint.name)
+        self._head.shorten(checkpoint.history)
+        return checkpoint
+
+    def write_checkpoint(self, snapshot: Snapshot) -> Checkpoint:
+        """As :meth:`checkpoint`, but nobody is pointed to it."""
         floor = read_floor(self.store)
         commits = [commit for commit in self._head.history() if floor <= commit.version <= snapshot.version]
         checkpoint = write_checkpoint(self.store, snapshot, commits)
-        point_hint(self.store, checkpoint.name)
-        self._head.shorten(checkpoint.history)
         with self._lock:
             self._checkpoints = None
         return checkpoint
