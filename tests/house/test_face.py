@@ -92,10 +92,9 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", modules())
-def test_all_of_every_module_is_sorted_and_there(name: str) -> None:
-    names = getattr(load(name), "__all__", [])
-    assert list(names) == sorted(names)
-    assert all(hasattr(load(name), n) for n in names)
+def test_what_a_module_exports_is_there(name: str) -> None:
+    module = load(name)
+    assert [n for n in getattr(module, "__all__", ()) if not hasattr(module, n)] == []
 
 
 @pytest.mark.parametrize("name", [n for n in modules() if ">>>" in (ROOT / f"{n.replace('.', '/')}.py").read_text()])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LINES_OF_FILE = 450
+LINES_OF_TEST_FILE = 600
 LINES_OF_FUNCTION = 80
 
 
@@ -37,7 +38,7 @@ def test_no_file_and_no_function_is_too_long() -> None:
     long = []
     for path in (p for p in tracked() if p.suffix == ".py"):
         text = (ROOT / path).read_text(encoding="utf-8")
-        if text.count("\n") > LINES_OF_FILE:
+        if text.count("\n") > (LINES_OF_TEST_FILE if path.parts[0] == "tests" else LINES_OF_FILE):
             long.append(f"{path}: {text.count(chr(10))} lines")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
