@@ -119,7 +119,7 @@ class ValueHasher:
 
     def _dictionary(self, array: pa.DictionaryArray, dictionaries: _DictionaryCache) -> Lanes:
         dictionary = array.dictionary
-        key = (len(dictionary), dictionary.offset, *(b and b.address for b in dictionary.buffers()))
+        key = (len(dictionary), dictionary.offset, *(0 if b is None else b.address for b in dictionary.buffers()))
         if key not in dictionaries:  # the array is kept too, so that no other one comes to lie at its addresses
             values = self._array(dictionary, dictionaries) if len(dictionary) else _zeros(0)
             null = self._nulls(1)  # in the last place, where a NULL index points

@@ -171,6 +171,7 @@ def decimals(
 ) -> int:
     """As canonical.decimal_words, mixed; rows whose unscaled value exceeds int64 are marked in ``large``, counted."""
     count, width = 0, words.shape[1]
+    lowest = -bound - 1 if scale == 0 else -bound
     for i in range(len(words)):
         value = words[i, 0]
         fits = width == 1 or words[i, 1] == value >> 63
@@ -185,7 +186,7 @@ def decimals(
         word = np.uint64(value)
         if value == 0:
             form = INTEGER
-        elif -bound <= fifth <= bound:
+        elif lowest <= fifth <= bound:
             whole = fifth >> min(scale, 63)
             if whole << min(scale, 63) == fifth:
                 word, form = np.uint64(whole), INTEGER
