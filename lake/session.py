@@ -2,6 +2,8 @@
 
 Each call takes a cursor of its own. The tables that the query names become TEMP views over lists of files there, so a
 call sees one snapshot, calls do not see each other, and nothing is left to clean up: the relation keeps its cursor.
+A query that starts with SELECT or FROM and uses no views of the lake gets its tables as CTEs in front instead: a view
+is bound when it is made and again when it is used, which reads the footer of its first file twice.
 
 Names: DuckDB folds case, the lake does not. A name is looked up as written, then, if there is none, as the only one
 that differs in case. One query cannot use two tables whose names differ in case only.
@@ -43,6 +45,7 @@ Source = OwnedTable | Attachment | View
 
 _READS = {"SELECT", "EXPLAIN", "COPY", "MULTI"}
 _SHOW_TABLES = '"tables"'
+_TAKE_CTES = {"select", "from"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class _Statement:
     certain: bool
     parameters: bool = False
     shows_tables: bool = False
+    takes_ctes: bool = False
 
 
 class Session:
@@ -88,8 +92,9 @@ class Session:
         try:
             if statement.shows_tables:
                 return cursor.sql("SELECT unnest($1::VARCHAR[]) AS name", params=[sorted(names)])
-            skipped = _Scope(self, cursor, names, resolve).resolve(statement)
-            return self._bind(cursor, query, params, skipped)
+            scope = _Scope(self, cursor, names, resolve)
+            skipped = scope.resolve(statement)
+            return self._bind(cursor, scope.apply(query, statement.takes_ctes), params, skipped)
         except LakeletError:
             cursor.close()
             raise
@@ -197,7 +202,7 @@ class Session:
                 (text,) = cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchone() or ("",)
                 tree = json.loads(text)
                 if not tree["error"]:
-                    return _read_tree(tree["statements"][0])
+                    return _read_tree(tree["statements"][0], query)
             return _Statement(_words(query, duckdb.tokenize(query)), certain=False)
         except duckdb.Error as e:
             raise sql_error(e) from e
@@ -240,13 +245,14 @@ def sql_error(error: Exception) -> LakeletError:
 # --- names in a query --------------------------------------------------------------------------------------------
 
 
-def _read_tree(tree: Mapping[str, Any]) -> _Statement:
+def _read_tree(tree: Mapping[str, Any], query: str) -> _Statement:
     node = tree["node"]
     source = node.get("from_table") or {}
     shows = source.get("type") == "SHOW_REF" and source.get("table_name") == _SHOW_TABLES
     found: dict[str, None] = {}
     _collect(node, frozenset(), found)
-    return _Statement(tuple(found), True, bool(tree.get("named_param_map")), shows)
+    takes_ctes = query.lstrip()[:6].rstrip().lower() in _TAKE_CTES and not node["cte_map"]["map"]
+    return _Statement(tuple(found), True, bool(tree.get("named_param_map")), shows, takes_ctes)
 
 
 def _collect(node: Any, scope: frozenset[bytes], found: dict[str, None]) -> None:
@@ -295,7 +301,7 @@ def _folded(name: str) -> bytes:
 
 
 class _Scope:
-    """The views of one call: makes a TEMP view on its cursor for each table or view that is referred to, once."""
+    """What one query refers to: the tables and views of the lake, each once, and how the query gets to see them."""
 
     def __init__(
         self,
@@ -308,11 +314,12 @@ class _Scope:
         self._cursor = cursor
         self._names = frozenset(names)
         self._source = resolve
-        self._made: dict[bytes, str] = {}
+        self._made: dict[bytes, tuple[str, str]] = {}
+        self._has_views = False
         self._open: list[str] = []
 
     def resolve(self, statement: _Statement) -> dict[str, LakeletError]:
-        """Make what the statement refers to; returns the words whose tables could not be read, where it is no sure
+        """Find what the statement refers to; returns the words whose tables could not be read, where it is no sure
         thing that they are tables.
         """
         skipped: dict[str, LakeletError] = {}
@@ -329,23 +336,23 @@ class _Scope:
         name = self._name(written)
         if name is None:
             return  # perhaps a file, or a table of DuckDB's own: binding says so
-        made = self._made.get(_folded(name))
-        if made is not None and made != name:
+        made, _ = self._made.get(_folded(name), ("", ""))
+        if made == name:
+            return
+        if made:
             raise InvalidSQL(
                 f"{made!r} and {name!r} in one query: SQL does not tell names apart that differ in case only. "
                 "Rename one of them."
             )
-        if made is not None:
-            return
         source = self._source(name)
         if isinstance(source, View):
+            self._has_views = True
             text = self._view_text(source)
         else:
             relation = self._session.relation(source)
             self._session.register(relation.filesystem)
             text = relation.text
-        self._create(name, text)
-        self._made[_folded(name)] = name
+        self._made[_folded(name)] = (name, text)  # after what it refers to: dicts keep their order
 
     def _name(self, written: str) -> str | None:
         """The lake's name for a name in a query, None when it has none."""
@@ -376,11 +383,17 @@ class _Scope:
             self._open.pop()
         return view.sql
 
-    def _create(self, name: str, text: str) -> None:
+    def apply(self, query: str, takes_ctes: bool) -> str:
+        """The query to run once everything it refers to is there: as CTEs in front of it, or as TEMP views."""
+        if takes_ctes and not self._has_views:
+            ctes = ", ".join(f"{quote(name)} AS NOT MATERIALIZED ({text})" for name, text in self._made.values())
+            return f"WITH {ctes}\n{query}" if ctes else query
         import duckdb
 
-        try:
-            self._cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS {text}")
-        except duckdb.Error as e:
-            found = sql_error(e)
-            raise type(found)(f"{name!r}: {found}") from e
+        for name, text in self._made.values():
+            try:
+                self._cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS {text}")
+            except duckdb.Error as e:
+                found = sql_error(e)
+                raise type(found)(f"{name!r}: {found}") from e
+        return query
