@@ -27,6 +27,8 @@ BLOCK_ROWS: Final = 1 << 15
 DICTIONARY_SAMPLE_ROWS: Final = 1024
 SEED_BYTES_MIN: Final = 16
 
+_DIGEST_KIND: Final = {Form.STRING: b"string", Form.BINARY: b"binary"}
+
 _DictionaryCache = dict[tuple[Any, ...], tuple[pa.Array, Lanes]]
 
 
@@ -187,6 +189,9 @@ class ValueHasher:
     def _bytes(self, array: pa.Array) -> Lanes:
         t = array.type
         if pa.types.is_string_view(t) or pa.types.is_binary_view(t):
+            lanes = self._views(array)
+            if lanes is not None:
+                return lanes
             array = array.cast(pa.large_string() if pa.types.is_string_view(t) else pa.large_binary())
             t = array.type
         text = pa.types.is_string(t) or pa.types.is_large_string(t)
@@ -202,10 +207,22 @@ class ValueHasher:
         else:
             raise InvalidInput(f"values of type {t} cannot be hashed; cast the column, or leave the table out")
         flat = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-        lanes = self._kernels.strings(flat, offsets, Form.STRING if text else Form.BINARY)
+        form = Form.STRING if text else Form.BINARY
+        lanes = self._kernels.strings(flat, offsets, form)
         for i in np.flatnonzero(offsets[1:] - offsets[:-1] > STRING_BYTES_MAX):
             value = flat[offsets[i] : offsets[i + 1]].tobytes()
-            lanes.lo[i], lanes.hi[i] = self._keys.digest_lanes(b"string" if text else b"binary", value)
+            lanes.lo[i], lanes.hi[i] = self._keys.digest_lanes(_DIGEST_KIND[form], value)
+        return lanes
+
+    def _views(self, array: pa.Array) -> Lanes | None:
+        form = Form.STRING if pa.types.is_string_view(array.type) else Form.BINARY
+        views = _fixed(array, "<u8", 2)
+        lanes = self._kernels.views(views, array.buffers()[2:], form)
+        if lanes is not None:
+            for i in np.flatnonzero((views[:, 0] & np.uint64(2**32 - 1)) > STRING_BYTES_MAX).tolist():
+                if array[i].is_valid:
+                    value = array[i].as_buffer().to_pybytes()
+                    lanes.lo[i], lanes.hi[i] = self._keys.digest_lanes(_DIGEST_KIND[form], value)
         return lanes
 
     def _nested(self, array: pa.Array, dictionaries: _DictionaryCache) -> Lanes:

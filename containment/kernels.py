@@ -6,16 +6,10 @@ be written. All kernels release the GIL. Arrays from Arrow are read-only, so sig
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import numba
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic
 
-from . import mixing
 from .canonical import (
     DECIMAL_SCALE_MAX,
     MICROSECONDS,
@@ -27,34 +21,20 @@ from .canonical import (
     fifth_bound,
     fifth_inverse,
 )
+from .compiled import bits_of, compiled, hi, lo, load, load_byte, u64
 from .mixing import STRING_BYTES_MAX, Lanes, NumpyKernels
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["CompiledKernels", "compiled"]
+__all__ = ["CompiledKernels"]
 
 Array: TypeAlias = "NDArray[Any]"
 """In kernels: C-contiguous, shape (n,) where nothing else is said, written only if named out_… or total_…."""
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def compiled(function: _F) -> _F:
-    """The function compiled by Numba at its first call; cached on disk if there is a place for that."""
-    try:
-        return cast("_F", numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # neither the source's folder nor the user's cache can be written
-        return cast("_F", numba.njit(nogil=True)(function))
-
-
-def _u64(*numbers: int) -> tuple[np.uint64, ...]:
-    return tuple(np.uint64(n) for n in numbers)
-
-
-L1, L2, L3, LM1, LM2 = _u64(*mixing.LO_SHIFTS, *mixing.LO_FACTORS)
-H1, H2, H3, HM1, HM2 = _u64(*mixing.HI_SHIFTS, *mixing.HI_FACTORS)
-ZERO, ONE, LOW_BITS, SIGN = _u64(0, 1, 0x7FF, 2**63)
+ZERO, ONE, LOW_BITS, SIGN, HALF, LOW_HALF = u64(0, 1, 0x7FF, 2**63, 32, 2**32 - 1)
+INLINE_BYTES: Final = 12
 NAN: Final = np.uint64(NAN_BITS)
 TWO_63: Final = 2.0**63
 INTEGER, FLOAT, UNSIGNED, DECIMAL, LIST = (
@@ -64,61 +44,6 @@ US, NS, S, MS = MICROSECONDS, NANOSECONDS, SECONDS, MILLISECONDS
 LONGEST: Final = STRING_BYTES_MAX
 TENTH_INVERSE: Final = np.uint64(fifth_inverse(1) % 2**64)
 TENTH_BOUND: Final = np.int64(fifth_bound(1))
-
-
-@compiled
-def lo(x: np.uint64) -> np.uint64:
-    """The finaliser of the first lane."""
-    x ^= x >> L1
-    x *= LM1
-    x ^= x >> L2
-    x *= LM2
-    return x ^ (x >> L3)
-
-
-@compiled
-def hi(x: np.uint64) -> np.uint64:
-    """The finaliser of the second lane."""
-    x ^= x >> H1
-    x *= HM1
-    x ^= x >> H2
-    x *= HM2
-    return x ^ (x >> H3)
-
-
-def _load_word(typing: Any, address: Any, offset: Any) -> Any:
-    """The eight bytes at address + offset as a uint64, aligned or not."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = builder.load(builder.inttoptr(builder.add(*arguments), ir.IntType(64).as_pointer()))
-        word.align = 1
-        return word
-
-    return types.uint64(types.intp, types.intp), generate
-
-
-def _load_byte(typing: Any, address: Any, offset: Any) -> Any:
-    """The byte at address + offset as a uint64."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        byte = builder.load(builder.inttoptr(builder.add(*arguments), ir.IntType(8).as_pointer()))
-        return builder.zext(byte, ir.IntType(64))
-
-    return types.uint64(types.intp, types.intp), generate
-
-
-def _float_bits(typing: Any, value: Any) -> Any:
-    """The bits of a float64 as a uint64."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.uint64(types.float64), generate
-
-
-_load: Any = intrinsic(_load_word)
-_byte: Any = intrinsic(_load_byte)
-_bits_of: Any = intrinsic(_float_bits)
 
 
 @compiled
@@ -139,7 +64,7 @@ def unsigned(values: Array, keys: Array, out_lo: Array, out_hi: Array) -> None:
         if word >= SIGN:
             form = UNSIGNED
             if word & LOW_BITS == ZERO:
-                word, form = _bits_of(np.float64(word)), FLOAT
+                word, form = bits_of(np.float64(word)), FLOAT
         out_lo[i] = lo(keys[0, form] ^ word)
         out_hi[i] = hi(keys[1, form] ^ word)
 
@@ -152,7 +77,7 @@ def floats(values: Array, keys: Array, out_lo: Array, out_hi: Array) -> None:
         if -TWO_63 <= value < TWO_63 and np.float64(np.int64(value)) == value:
             word, form = np.uint64(np.int64(value)), INTEGER
         else:
-            word, form = NAN if value != value else _bits_of(value), FLOAT  # noqa: PLR0124
+            word, form = NAN if value != value else bits_of(value), FLOAT  # noqa: PLR0124
         out_lo[i] = lo(keys[0, form] ^ word)
         out_hi[i] = hi(keys[1, form] ^ word)
 
@@ -191,7 +116,7 @@ def decimals(
             if whole << min(scale, 63) == fifth:
                 word, form = np.uint64(whole), INTEGER
             elif np.int64(np.float64(fifth)) == fifth:
-                word, form = _bits_of(np.float64(fifth) * factor), FLOAT
+                word, form = bits_of(np.float64(fifth) * factor), FLOAT
         if form >= DECIMAL:
             tenth = np.int64(np.uint64(value) * TENTH_INVERSE)
             while tenth & 1 == 0 and -TENTH_BOUND <= tenth <= TENTH_BOUND:
@@ -218,32 +143,70 @@ def nanoseconds(values: Array, base: int, keys: Array, out_lo: Array, out_hi: Ar
 
 
 @compiled
+def _sum_words(
+    address: int, start: int | np.int64, stop: int | np.int64, places: Array, word_key: Array
+) -> tuple[np.uint64, np.uint64]:
+    """The sums, in both lanes, of the mixed words of one byte string, each times the factor of its place."""
+    size = stop - start
+    state_lo, state_hi = ZERO, ZERO
+    if size > LONGEST:
+        return state_lo, state_hi
+    full, rest = size >> 3, size & 7
+    for j in range(full):
+        word = load(address, start + 8 * j)
+        state_lo += lo(word_key[0] ^ word) * places[0, j]
+        state_hi += hi(word_key[1] ^ word) * places[1, j]
+    if rest:
+        if size >= 8:
+            word = load(address, stop - 8) >> np.uint64(64 - 8 * rest)
+        else:
+            word = ZERO
+            for j in range(rest):
+                word |= load_byte(address, start + j) << np.uint64(8 * j)
+        state_lo += lo(word_key[0] ^ word) * places[0, full]
+        state_hi += hi(word_key[1] ^ word) * places[1, full]
+    return state_lo, state_hi
+
+
+@compiled
 def strings(
     address: int, offsets: Array, form: int, places: Array, word_key: Array, keys: Array, out_lo: Array, out_hi: Array
 ) -> None:
     """As NumpyKernels.strings. ``address``: of the first byte; only bytes within the offsets are read."""
-    key_lo, key_hi = word_key[0], word_key[1]
     form_lo, form_hi = keys[0, form], keys[1, form]
     for i in range(len(offsets) - 1):
         start, stop = np.int64(offsets[i]), np.int64(offsets[i + 1])
-        size = stop - start
+        size = np.uint64(stop - start)
+        more = _sum_words(address, start, stop, places, word_key)
+        out_lo[i] = lo(lo(form_lo ^ size) + more[0])
+        out_hi[i] = hi(hi(form_hi ^ size) + more[1])
+
+
+@compiled
+def views(
+    words: Array, addresses: Array, form: int, places: Array, word_key: Array, keys: Array, out_lo: Array, out_hi: Array
+) -> None:
+    """As strings, of Arrow's string views: ``words`` (n, 2), and the addresses of the buffers they point into."""
+    form_lo, form_hi = keys[0, form], keys[1, form]
+    for i in range(len(words)):
+        head, tail = words[i, 0], words[i, 1]
+        size = np.int64(head & LOW_HALF)
         state_lo, state_hi = lo(form_lo ^ np.uint64(size)), hi(form_hi ^ np.uint64(size))
-        if size <= LONGEST:
-            full = size >> 3
-            for j in range(full):
-                word = _load(address, start + 8 * j)
-                state_lo += lo(key_lo ^ word) * places[0, j]
-                state_hi += hi(key_hi ^ word) * places[1, j]
-            rest = size & 7
-            if rest:
-                if size >= 8:
-                    word = _load(address, stop - 8) >> np.uint64(64 - 8 * rest)
-                else:
-                    word = ZERO
-                    for j in range(rest):
-                        word |= _byte(address, start + j) << np.uint64(8 * j)
-                state_lo += lo(key_lo ^ word) * places[0, full]
-                state_hi += hi(key_hi ^ word) * places[1, full]
+        if size > INLINE_BYTES:
+            start = np.int64(tail >> HALF)
+            more = _sum_words(addresses[np.int64(tail & LOW_HALF)], start, start + size, places, word_key)
+            state_lo, state_hi = state_lo + more[0], state_hi + more[1]
+        else:  # the bytes lie in the view itself, behind the length
+            if size > 0:
+                word = (head >> HALF) | (tail << HALF)
+                if size < 8:
+                    word &= (ONE << np.uint64(8 * size)) - ONE
+                state_lo += lo(word_key[0] ^ word) * places[0, 0]
+                state_hi += hi(word_key[1] ^ word) * places[1, 0]
+            if size > 8:
+                word = (tail >> HALF) & ((ONE << np.uint64(8 * size - 64)) - ONE)
+                state_lo += lo(word_key[0] ^ word) * places[0, 1]
+                state_hi += hi(word_key[1] ^ word) * places[1, 1]
         out_lo[i] = lo(state_lo)
         out_hi[i] = hi(state_hi)
 
@@ -294,19 +257,30 @@ def _empty(n: int) -> Lanes:
     return Lanes(np.empty(n, np.uint64), np.empty(n, np.uint64))
 
 
+def _frozen(values: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view, as arrays from Arrow are; narrow integers widened: each kernel then compiles for few types."""
+    if values.dtype.kind in "iu" and values.dtype.itemsize < 4:
+        values = values.astype(np.int32)
+    elif values.dtype == np.uint32:
+        values = values.astype(np.int64)
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
 class CompiledKernels(NumpyKernels):
     """The methods of NumpyKernels, compiled where that pays."""
 
     def integers(self, values: NDArray[np.integer[Any]], form: int) -> Lanes:
         """As the NumPy one."""
         out = _empty(len(values))
-        integers(values, form, self.keys.forms, out.lo, out.hi)
+        integers(_frozen(values), form, self.keys.forms, out.lo, out.hi)
         return out
 
     def unsigned(self, values: NDArray[np.uint64]) -> Lanes:
         """As the NumPy one."""
         out = _empty(len(values))
-        unsigned(values, self.keys.forms, out.lo, out.hi)
+        unsigned(_frozen(values), self.keys.forms, out.lo, out.hi)
         return out
 
     def floats(self, values: NDArray[np.floating[Any]]) -> Lanes:
@@ -314,7 +288,7 @@ class CompiledKernels(NumpyKernels):
         if values.dtype == np.float16:
             values = values.astype(np.float32)  # exact; Numba has no arithmetic on halves
         out = _empty(len(values))
-        floats(values, self.keys.forms, out.lo, out.hi)
+        floats(_frozen(values), self.keys.forms, out.lo, out.hi)
         return out
 
     def decimals(self, words: NDArray[np.int64], scale: int) -> tuple[Lanes, NDArray[np.intp]]:
@@ -323,7 +297,7 @@ class CompiledKernels(NumpyKernels):
             return super().decimals(words, scale)
         out, large = _empty(len(words)), np.zeros(len(words), np.bool_)
         inverse, bound = np.uint64(fifth_inverse(scale) % 2**64), np.int64(fifth_bound(scale))
-        count = decimals(words, scale, inverse, bound, 2.0**-scale, self.keys.forms, large, out.lo, out.hi)
+        count = decimals(_frozen(words), scale, inverse, bound, 2.0**-scale, self.keys.forms, large, out.lo, out.hi)
         return out, np.flatnonzero(large) if count else np.empty(0, np.intp)
 
     def temporal(self, values: NDArray[np.int64], unit: str, base: int) -> Lanes:
@@ -333,13 +307,20 @@ class CompiledKernels(NumpyKernels):
         if unit != "ns":
             return super().temporal(values, unit, base)
         out = _empty(len(values))
-        nanoseconds(values, base, self.keys.forms, out.lo, out.hi)
+        nanoseconds(_frozen(values), base, self.keys.forms, out.lo, out.hi)
         return out
 
     def strings(self, data: NDArray[np.uint8], offsets: NDArray[np.integer[Any]], form: int) -> Lanes:
         """As the NumPy one."""
         out, keys = _empty(len(offsets) - 1), self.keys
-        strings(data.ctypes.data, offsets, form, keys.positions, keys.word, keys.forms, out.lo, out.hi)
+        strings(data.ctypes.data, _frozen(offsets), form, keys.positions, keys.word, keys.forms, out.lo, out.hi)
+        return out
+
+    def views(self, words: NDArray[np.uint64], buffers: list[pa.Buffer], form: int) -> Lanes | None:
+        """Arrow's string views, shape (n, 2), into ``buffers``; those over STRING_BYTES_MAX come out undefined."""
+        out, keys = _empty(len(words)), self.keys
+        addresses = np.array([buffer.address for buffer in buffers], np.int64)
+        views(words, addresses, form, keys.positions, keys.word, keys.forms, out.lo, out.hi)
         return out
 
     def lists(self, elements: Lanes, offsets: NDArray[np.int64]) -> Lanes:
@@ -361,5 +342,5 @@ class CompiledKernels(NumpyKernels):
     def gather(self, values: Lanes, indices: NDArray[np.integer[Any]]) -> Lanes:
         """As the NumPy one."""
         out = _empty(len(indices))
-        gather(values.lo, values.hi, indices, out.lo, out.hi)
+        gather(values.lo, values.hi, _frozen(indices), out.lo, out.hi)
         return out

@@ -21,6 +21,7 @@ from .canonical import DECIMAL_SCALE_MAX, Form, decimal_words, float_words, temp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 __all__ = ["STRING_BYTES_MAX", "Keys", "Lanes", "NumpyKernels", "derive_keys"]
@@ -200,6 +201,10 @@ class NumpyKernels:
             lo[start:stop], hi[start:stop] = part.lo, part.hi
             start = stop
         return Lanes(lo, hi)
+
+    def views(self, words: NDArray[np.uint64], buffers: list[pa.Buffer], form: int) -> Lanes | None:
+        """None: NumPy does not read string views, cast them to strings first."""
+        return None
 
     def _string_block(self, data: NDArray[np.uint8], offsets: NDArray[np.int64], form: int) -> Lanes:
         data, offsets = data[offsets[0] : offsets[-1]], offsets - offsets[0]
