@@ -30,7 +30,8 @@ __all__ = [
 def stored_type(kind: pa.DataType) -> pa.DataType:
     """The type under which Parquet keeps a column of type ``kind``; :func:`convert` leads there and back.
 
-    Seconds become milliseconds, date64 becomes date32, and dictionaries of anything but strings become their values.
+    Seconds become milliseconds, date64 becomes date32, dictionaries of anything but strings become their values, and
+    views become large strings and binaries, since pyarrow does not write views inside lists and structs.
     """
     types = pa.types
     if types.is_timestamp(kind) and kind.unit == "s":
@@ -39,6 +40,8 @@ def stored_type(kind: pa.DataType) -> pa.DataType:
         return pa.time32("ms")
     if types.is_date64(kind):
         return pa.date32()
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        return _without_view(kind)
     if types.is_dictionary(kind):
         plain = types.is_string(kind.value_type) or types.is_large_string(kind.value_type)
         return kind if plain else stored_type(kind.value_type)

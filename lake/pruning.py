@@ -332,6 +332,8 @@ def _number_interval(value: Any, kind: pa.DataType) -> tuple[Any, Any]:
         if isinstance(value, float) and not math.isnan(value):
             return value, value
         raise _NotExpressibleError
+    if pa.types.is_float64(kind) and (isinstance(value, float) or (isinstance(value, int) and abs(value) <= 1 << 53)):
+        return value, value
     exact = Decimal(value)
     wide = pa.types.is_floating(kind) and kind.bit_width < 64
     slack = abs(exact) * Decimal("1e-6" if wide else "1e-14") + Decimal("1e-44" if wide else "1e-323")

@@ -158,7 +158,7 @@ class _Rolling:
     def abandon(self) -> None:
         """Remove what was written; nothing refers to it."""
         now, self._open = self._open, None
-        with contextlib.suppress(pa.ArrowException, OSError):  # the first failure is the one to report
+        with contextlib.suppress(pa.ArrowException, OSError, RuntimeError):  # the first failure is the one to report
             if now is not None:
                 now.writer.close()
                 now.sink.close()

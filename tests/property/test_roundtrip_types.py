@@ -162,7 +162,8 @@ def tables(draw: st.DrawFn) -> pa.Table:
         kind = draw(KINDS)
         column = draw(arrays(kind, rows))
         metadata = draw(st.sampled_from([None, {"unit": "m"}]))
-        fields.append(pa.field(name, kind, nullable=column.null_count > 0 or draw(st.booleans()), metadata=metadata))
+        nullable = pa.types.is_null(kind) or column.null_count > 0 or draw(st.booleans())
+        fields.append(pa.field(name, kind, nullable=nullable, metadata=metadata))
         columns.append(column)
     table = pa.table(columns, schema=pa.schema(fields, draw(st.sampled_from([None, {"owner": "é"}]))))
     cut = draw(st.integers(0, rows))
@@ -205,7 +206,7 @@ def held(array: pa.Array) -> list[Any]:
     return array.to_pylist()
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(table=tables(), group=st.sampled_from([1, 2, 3, 100]), file_bytes=st.sampled_from([1, 2**20]))
 def test_what_is_written_is_read(table: pa.Table, group: int, file_bytes: int) -> None:
     stored = write(table, ParquetLayout(row_group_rows=group, file_bytes=file_bytes))
