@@ -8,7 +8,6 @@ were are known among each other, one of each group stands for the rest, and only
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,11 +16,13 @@ import numpy as np
 from ..lake.errors import InvalidInput
 from ..lake.limits import CONTAINMENT_MEMORY_BYTES
 from ..lake.statistics import merged
+from .audit import Budget
 from .column_stage import ColumnStage
 from .content import Content
 from .graph import Graph, Stage
 from .min_max import profiles, surviving
 from .nodes import Nodes
+from .recall import Known, recall
 from .relation import Edge, relation
 from .row_stage import Groups, RowStage
 from .rowsets import RowSets
@@ -29,16 +30,13 @@ from .schema_graph import SchemaClass, SchemaGraph, schema_graph
 from .verdicts import Answer, VerdictStore, table_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..lake.statistics import Bounds
     from ..lake.table import Table
     from .nodes import Pair
 
 __all__ = ["Progress", "find"]
-
-_BUDGET_MARGIN = 2.5
-"""The most that is read of a table over its bytes: half of them to probe, all to compare, all to count a parent."""
 
 
 class Progress(Protocol):
@@ -86,16 +84,6 @@ def find(
         search.verdicts.save()
 
 
-@dataclass
-class _Known:
-    """What an earlier answer says of the tables at hand."""
-
-    answer: Answer | None
-    groups: dict[int, list[int]]  # answer's group number -> tables of it that are here
-    of_table: dict[int, int]
-    heads: set[int]  # one table of each group
-
-
 class _Search:
     """One run. Tables are numbered by name order."""
 
@@ -127,7 +115,7 @@ class _Search:
     def run(self, memory_bytes: int) -> Graph:
         """All stages; see the module."""
         filled = [t for t, table in enumerate(self.tables) if self._num_rows[t] and len(table.schema)]
-        known = self._recall(filled)
+        known = recall(self.verdicts, filled, self._key_of, self._min_fraction)
         # Tables known before are searched as one of each group; the others are hidden behind it.
         self._active = [t for t in filled if t not in known.of_table or t in known.heads]
         fresh = {t for t in filled if t not in known.of_table}
@@ -145,19 +133,6 @@ class _Search:
             one = self.tables[table]
             self._keys[table] = table_key([fragment.identity for fragment in one.fragments()], one.schema)
         return self._keys[table]
-
-    def _recall(self, filled: Sequence[int]) -> _Known:
-        keys = [self._key_of(t) for t in filled]
-        answer = self.verdicts.answer(keys, self._min_fraction)
-        groups: dict[int, list[int]] = {}
-        of_table: dict[int, int] = {}
-        if answer is not None:
-            for table, key in zip(filled, keys, strict=True):
-                group = answer.group_of.get(key)
-                if group is not None:
-                    groups.setdefault(group, []).append(table)
-                    of_table[table] = group
-        return _Known(answer, groups, of_table, {members[0] for members in groups.values()})
 
     # --- stages without content ------------------------------------------------------------------------------------
 
@@ -184,7 +159,7 @@ class _Search:
                 self._bounds[table] = {n: merged((bounds[n], rows) for bounds, rows in parts) for n in sorted(names)}
         return self._bounds[table]
 
-    def _min_max(self, graph: SchemaGraph, known: _Known) -> list[Pair]:
+    def _min_max(self, graph: SchemaGraph, known: Known) -> list[Pair]:
         started = time.perf_counter()
         schemas = {t: self.tables[t].schema for own in graph.classes for t in own.tables.tolist()}
         found = profiles(graph.classes, self._bounds_of, self._num_rows, schemas, self._min_fraction, known.heads)
@@ -231,8 +206,8 @@ class _Search:
         counts = [self._nodes.count(pairs), 0, 0, 0]
         seconds = [time.perf_counter() - started, 0.0]
         bytes_read = [0, 0]
-        self._open = undecided
-        for chosen in self._rounds(undecided, content):
+        budget = Budget(self._budget_bytes, self.tables, self._nodes)
+        for chosen in budget.rounds(undecided, lambda: content.bytes_read):
             begun, before = time.perf_counter(), content.bytes_read
             left = columns.run(chosen, lambda done, total: self._progress("columns", done, total))
             self._keep_refuted(chosen, left)
@@ -244,6 +219,7 @@ class _Search:
             counts[3] += rows.run(left, lambda done, total: self._progress("rows", done, total))
             seconds[1] += time.perf_counter() - begun
             bytes_read[1] += content.bytes_read - before
+        self._open = budget.left
         self._stages.append(Stage("columns", counts[0], counts[1], seconds[0], bytes_read[0]))
         self._stages.append(Stage("rows", counts[2], counts[3], seconds[1], bytes_read[1]))
 
@@ -295,44 +271,11 @@ class _Search:
                 if self._min_fraction == 1.0:
                     self.verdicts.keep_pair(self._key_of(child), self._key_of(parent), rows - 1, rows, exact=False)
 
-    def _rounds(self, pairs: list[Pair], content: Content) -> Iterator[list[Pair]]:
-        """All pairs at once, or as many as the rest of the budget surely pays for, the largest children first."""
-        if self._budget_bytes is None:
-            self._open = []
-            if pairs:
-                yield pairs
-            return
-        nodes = self._nodes
-        by_child: dict[int, list[Pair]] = {}
-        for pair in pairs:
-            by_child.setdefault(pair[0], []).append(pair)
-
-        def size(node: int) -> int:
-            return sum(self.tables[t].num_bytes for t in nodes.tables[node])
-
-        waiting = sorted(by_child, key=lambda node: (-size(node), node))
-        while waiting:
-            left = self._budget_bytes - content.bytes_read
-            taken: set[int] = set()
-            chosen: list[int] = []
-            for child in waiting:
-                extra = {n for pair in by_child[child] for n in pair} - taken
-                cost = int(_BUDGET_MARGIN * sum(map(size, extra)))
-                if cost <= left:
-                    left -= cost
-                    taken |= extra
-                    chosen.append(child)
-            if not chosen:
-                return
-            waiting = [child for child in waiting if child not in set(chosen)]
-            self._open = [pair for child in waiting for pair in by_child[child]]
-            yield [pair for child in chosen for pair in by_child[child]]
-
     # --- the answer ------------------------------------------------------------------------------------------------
 
-    def _answer(self, filled: Sequence[int], known: _Known) -> Graph:
+    def _answer(self, filled: Sequence[int], known: Known) -> Graph:
         """Old and new groups and edges together; kept for the next run when nothing is open."""
-        groups, distinct, opaque, edges = self._together(filled, known)
+        groups, distinct, opaque, edges = known.with_new(self._groups, filled, self._opaque, self._min_fraction)
         if not self._open:
             group_of = {self._key_of(t): number for number, group in enumerate(groups) for t in group}
             if known.answer is None or len(known.of_table) < len(filled):
@@ -350,46 +293,6 @@ class _Search:
             tables=tuple(self.tables),
             seed=self._seed,
         )
-
-    def _together(
-        self, filled: Sequence[int], known: _Known
-    ) -> tuple[list[list[int]], list[int], list[bool], dict[tuple[int, int], Edge]]:
-        groups: list[list[int]] = []
-        distinct: list[int] = []
-        opaque: list[bool] = []
-        number_of: dict[int, int] = {}
-
-        def place(members: list[int], rows: int, exact: bool) -> int:
-            whole = sorted({t for m in members for t in (known.groups[known.of_table[m]] if m in known.heads else [m])})
-            groups.append(whole)
-            distinct.append(rows)
-            opaque.append(exact)
-            for table in whole:
-                number_of[table] = len(groups) - 1
-            return len(groups) - 1
-
-        numbers = [
-            place(members, rows, any(m in self._opaque for m in members)) if members else -1
-            for members, rows in zip(self._groups.tables, self._groups.distinct, strict=True)
-        ]
-        answer = known.answer
-        for table in filled:
-            if table in number_of:
-                continue
-            old = known.of_table.get(table)
-            if old is not None and answer is not None:
-                place([known.groups[old][0]], answer.distinct[old], answer.opaque[old])
-            else:
-                place([table], 0, table in self._opaque)
-        edges = {(numbers[c], numbers[p]): edge for (c, p), edge in self._groups.edges.items()}
-        if answer is not None:
-            for (c, p), edge in answer.edges.items():
-                if c in known.groups and p in known.groups and edge.fraction >= self._min_fraction:
-                    pair = number_of[known.groups[c][0]], number_of[known.groups[p][0]]
-                    edges.setdefault(pair, edge)
-                    for old, number in zip((c, p), pair, strict=True):
-                        distinct[number] = distinct[number] or answer.distinct[old]
-        return groups, distinct, opaque, {pair: edge for pair, edge in edges.items() if pair[0] != pair[1]}
 
     def _stage(self, name: str, pairs_in: int, pairs_out: int, started: float, bytes_read: int) -> None:
         self._stages.append(Stage(name, pairs_in, pairs_out, time.perf_counter() - started, bytes_read))

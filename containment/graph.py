@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ..lake.errors import LimitExceeded
 from ..lake.limits import CONTAINMENT_EDGES
+from .audit import findings
 from .plot import Picture, draw
 from .renames import suggestions
 
@@ -216,6 +217,14 @@ class Graph:
     def redundant_bytes(self) -> int:
         """Bytes of the files of the :attr:`redundant` tables."""
         return sum(self.num_bytes[table] for table in self.redundant)
+
+    @cached_property
+    def findings(self) -> pa.Table:
+        """What is known of each table, the largest first: table, num_bytes, status, parent, kind.
+
+        ``status``: "redundant" (all its rows are in ``parent``), "open" (the budget left it undecided) or "ruled out".
+        """
+        return findings(self)
 
     @cached_property
     def suggestions(self) -> pa.Table:

@@ -15,8 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from ..lake.errors import LakeletError, NotFound
 from .relation import Edge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from ..lake.store import Store
 
 __all__ = ["Answer", "Content", "VerdictStore", "table_key"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 PATH: Final = "_lakelet/containment/verdicts-1.bin"
 KEY_BYTES: Final = 16
@@ -76,8 +81,17 @@ def table_key(identities: Sequence[str], schema: pa.Schema) -> bytes:
     return digest.digest()
 
 
+def _locked(method: Callable[Concatenate[VerdictStore, _P], _T]) -> Callable[Concatenate[VerdictStore, _P], _T]:
+    def inner(self: VerdictStore, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    update_wrapper(inner, method)
+    return inner
+
+
 class VerdictStore:
-    """The cache of one lake. ``store`` None keeps it in memory. Not safe to share between threads.
+    """The cache of one lake. ``store`` None keeps it in memory. Safe to use from many threads.
 
     ``seed`` is the lake's hash seed: signatures mean nothing under another one.
     """
@@ -90,7 +104,9 @@ class VerdictStore:
         self._pairs: dict[bytes, tuple[int, int, bool]] = {}
         self._changed = False
         self._loaded = store is None
+        self._lock = threading.Lock()
 
+    @_locked
     def answer(self, keys: Sequence[bytes], min_fraction: float) -> Answer | None:
         """The answer that knows most of these tables at that fraction; None when none knows any."""
         self._load()
@@ -102,6 +118,7 @@ class VerdictStore:
                     best, best_known = answer, known
         return best
 
+    @_locked
     def keep_answer(self, answer: Answer) -> None:
         """Keep a complete answer; the oldest goes when there are too many."""
         self._load()
@@ -110,22 +127,26 @@ class VerdictStore:
         self._answers = [answer, *kept][:_ANSWERS]
         self._changed = True
 
+    @_locked
     def content(self, key: bytes) -> Content | None:
         """What is known of the table with this key."""
         self._load()
         return self._contents.get(key)
 
+    @_locked
     def keep_content(self, key: bytes, content: Content) -> None:
         """Keep a table's distinct count and signature."""
         self._load()
         self._contents[key] = content
         self._changed = True
 
+    @_locked
     def pair(self, child: bytes, parent: bytes) -> tuple[int, int, bool] | None:
         """(found, distinct, exact) of a comparison; when not exact, ``found`` is the most that is possible."""
         self._load()
         return self._pairs.get(child + parent)
 
+    @_locked
     def keep_pair(self, child: bytes, parent: bytes, found: int, distinct: int, exact: bool) -> None:
         """Keep the outcome of a comparison; an exact one is never replaced by a bound."""
         self._load()
@@ -134,6 +155,7 @@ class VerdictStore:
             self._pairs[child + parent] = (found, distinct, exact)
             self._changed = True
 
+    @_locked
     def save(self) -> None:
         """Write what is new, in one atomic put. A store that refuses leaves the cache in memory: it is only a cache."""
         if self._store is None or not self._changed:
