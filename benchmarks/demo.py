@@ -9,6 +9,7 @@ for the next time; the lake and the plot are made anew.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import sys
@@ -28,18 +29,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 WIDTH = 100
-_SHOWN = 8
+_SHOWN = 6
+_LARGE_ROWS = 5_000
 _FLIGHTS = """
-SELECT a.name AS airline, count(*) AS flights, round(avg(f.dep_delay), 1) AS minutes_late
+SELECT a.name AS airline, count(*) AS flights, avg(dep_delay) AS late
 FROM nycflights13_flights f JOIN nycflights13_airlines a USING (carrier)
-WHERE f.month = $month GROUP BY ALL ORDER BY minutes_late DESC
+WHERE f.month = $month GROUP BY ALL ORDER BY late DESC
 """.strip()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", default="demo-lake")
-    run(Path(parser.parse_args().folder), Console(width=min(WIDTH, Console().width), highlight=False))
+    folder = Path(parser.parse_args().folder)
+    console = Console(highlight=False)
+    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    run(folder, console)
 
 
 def run(home: Path, console: Console) -> None:
@@ -51,7 +56,7 @@ def run(home: Path, console: Console) -> None:
         graph = _find(db, tables, console)
         _show_redundancies(graph, console)
         _show_duplicates(graph, console)
-        _show_renames(graph, console)
+        _show_renames(db, graph, console)
         _show_queries(db, console)
         plot = home / "containment.svg"
         graph.plot(plot)
@@ -126,9 +131,11 @@ def _show_duplicates(graph: Any, console: Console) -> None:
     _print(console, ("same rows, whatever their order", "too much"), rows, text_columns=1)
 
 
-def _show_renames(graph: Any, console: Console) -> None:
+def _show_renames(db: Any, graph: Any, console: Console) -> None:
+    """Of the large tables alone: looking into the columns of all takes longer than finding what contains what."""
+    large = [table.name for table in graph.tables if table.num_rows >= _LARGE_ROWS]
     with Stopwatch() as watch:
-        pairs = graph.suggestions.to_pylist()
+        pairs = db.containment(large).suggestions.to_pylist()
     pairs.sort(key=lambda row: (-row["distinct_values"], *map(str, row.values())))
     rows = [
         (f"{table}.{column}", f"{other_table}.{other_column}", f"{values:,}")
@@ -136,9 +143,9 @@ def _show_renames(graph: Any, console: Console) -> None:
     ]
     _say(
         console,
-        "graph.suggestions",
-        f"{len(pairs):,} pairs of columns hold the same values under another name ({watch.seconds:.1f} s); "
-        "suggestions, never edges:",
+        "db.containment(large).suggestions",
+        f"In the {len(large)} tables of {_LARGE_ROWS:,} rows and more, {len(pairs)} pairs of columns hold the same "
+        f"values under another name ({watch.seconds:.1f} s); suggestions, never edges:",
     )
     _print(console, ("column", "perhaps the same as", "distinct values"), rows, text_columns=2)
 
@@ -146,22 +153,24 @@ def _show_renames(graph: Any, console: Console) -> None:
 def _show_queries(db: Any, console: Console) -> None:
     late = db.sql(_FLIGHTS, {"month": 7}).to_arrow_table()
     _say(console, 'late = db.sql("""' + _FLIGHTS + '""", {"month": 7})', "Any of the tables, in DuckDB SQL:")
-    rows = [(airline, f"{flights:,}", str(late_by)) for airline, flights, late_by in map(dict.values, late.to_pylist())]
+    rows = [
+        (airline, f"{flights:,}", f"{late_by:.1f}") for airline, flights, late_by in map(dict.values, late.to_pylist())
+    ]
     _print(console, late.column_names, rows[:5], text_columns=1)
     version = db.write("late_in_july", late)
     back = db.table("late_in_july").to_arrow(where="flights > $n", params={"n": 4000}, columns=["airline"])
+    _say(console, 'db.write("late_in_july", late)', f"Version {version} of the lake.")
     _say(
         console,
-        'db.write("late_in_july", late)\n'
         'db.table("late_in_july").to_arrow(where="flights > $n", params={"n": 4000}, columns=["airline"])',
-        f"Written as version {version} of the lake, and read back: {', '.join(back['airline'].to_pylist())}",
+        ", ".join(back["airline"].to_pylist()),
     )
 
 
 def _say(console: Console, code: str, words: str) -> None:
     console.print()
-    for line in code.splitlines():
-        console.print(Text(f">>> {line}", style="cyan"))
+    for prompt, line in zip(itertools.chain((">>> ",), itertools.repeat("... ")), code.splitlines(), strict=False):
+        console.print(Text(prompt + line, style="cyan"))
     console.print(Text(words))
 
 

@@ -31,9 +31,9 @@ def demo() -> Any:
 
 def build(home: Path) -> None:
     """A lake of five tables in the place of the real one, complete as its manifest says."""
-    months = [7 if row % 10 else 1 for row in range(6000)]
-    carriers = [("AA", "BB")[row % 3 == 0] for row in range(6000)]
-    flights = pa.table({"carrier": carriers, "month": months, "dep_delay": [row % 50 for row in range(6000)]})
+    months = [7 if row % 10 else 1 for row in range(9000)]
+    carriers = [("AA", "BB")[row % 3 == 0] for row in range(9000)]
+    flights = pa.table({"carrier": carriers, "month": months, "dep_delay": [row % 50 for row in range(9000)]})
     airlines = pa.table({"carrier": ["AA", "BB"], "name": ["[bold]Alpha Air", "Beta Air"]})
     tables = {
         "nycflights13_flights": flights,
@@ -70,7 +70,8 @@ def test_it_shows_what_is_there(demo: Any, tmp_path: Path) -> None:
     assert "1 groups of tables hold the same rows" in words
     assert "airlines_again, nycflights13_airlines" in words
     assert "[bold]Alpha Air" in words, "a value is text, not markup"
-    assert "read back: " in words
+    assert "Version 2 of the lake." in words
+    assert "[bold]Alpha Air" in text.rpartition("to_arrow")[2], "what was written is read back"
     assert (tmp_path / "containment.svg").read_text().lstrip().startswith(("<?xml", "<svg"))
     assert max(map(len, text.splitlines())) <= 100
 
@@ -79,7 +80,7 @@ def test_it_can_be_run_again(demo: Any, tmp_path: Path) -> None:
     build(tmp_path)
     first, second = shown(demo, tmp_path), shown(demo, tmp_path)
     assert first.count(">>>") == second.count(">>>")
-    assert "version 2 of the lake" in second
+    assert "Version 2 of the lake" in second
 
 
 def test_a_package_that_is_missing_is_named(demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
