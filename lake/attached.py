@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .progress import Progress
     from .table import Table
 
-__all__ = ["Attachment", "Attachments", "Constant", "attached_table"]
+__all__ = ["Attachment", "Attachments", "Constant", "attached_table", "united"]
 
 REMOTE_LISTINGS = 16
 """Locations on object stores that are listed side by side."""
@@ -242,21 +242,7 @@ class Attachments:
         return listing.hive and all(_folders(listing, state) for state in listing.files)
 
     def _read(self, listing: Listing) -> Attachment:
-        found = self.footers.read_many(listing.files, listing.place.filesystem)
-        footers = []
-        for footer in found:
-            if isinstance(footer, LakeletError):
-                raise footer
-            footers.append(footer)
-        schema = _united(footers)
-        constants: tuple[Mapping[str, Constant], ...] = ({},) * len(footers)
-        if listing.hive:
-            fields, constants = _partition_columns(listing, schema)
-            for field in fields:
-                schema = schema.append(field)
-        if not len(schema):
-            raise InvalidInput(f"{listing.place.location} has no columns. A table needs at least one.")
-        return Attachment(listing, schema, tuple(footers), constants)
+        return united(listing, self.footers.read_many(listing.files, listing.place.filesystem))
 
     def _keep(self, fresh: Iterable[tuple[tuple[str, bool], Attachment]]) -> None:
         with self._lock:
@@ -274,6 +260,24 @@ def _held(attachment: Attachment) -> int:
 
 
 # --- one schema for all files ------------------------------------------------------------------------------------
+
+
+def united(listing: Listing, found: Sequence[Footer | LakeletError]) -> Attachment:
+    """The files of a listing as one table, given their footers in its order; raises as :meth:`Attachments.open`."""
+    footers = []
+    for footer in found:
+        if isinstance(footer, LakeletError):
+            raise footer
+        footers.append(footer)
+    schema = _united(footers)
+    constants: tuple[Mapping[str, Constant], ...] = ({},) * len(footers)
+    if listing.hive:
+        fields, constants = _partition_columns(listing, schema)
+        for field in fields:
+            schema = schema.append(field)
+    if not len(schema):
+        raise InvalidInput(f"{listing.place.location} has no columns. A table needs at least one.")
+    return Attachment(listing, schema, tuple(footers), constants)
 
 
 def _united(footers: Sequence[Footer]) -> pa.Schema:

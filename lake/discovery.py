@@ -22,6 +22,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .attached import united
 from .errors import LakeletError
 from .footers import FileState, Footer
 from .limits import NAME_BYTES
@@ -115,7 +116,8 @@ def _tables(
             rejected.append(Rejected(folder.path, reason))
             continue
         partitions = folder.partitions
-        pending.extend(f for f in folder.below if f not in partitions)
+        inside = {id(partition) for partition in partitions}
+        pending.extend(below for below in folder.below if id(below) not in inside)
         if partitions:
             yield from _hive_table(folder, partitions, place, good, rejected)
         if folder.files:
@@ -141,11 +143,17 @@ def _hive_table(
     elif any(state not in good for state in files):
         bad = next(state.path for state in files if state not in good)
         reason = f"would be a table with a hole: {bad} cannot be read"
+    stamps = {below.path: below.stamp for below in (folder, *inside)}
+    listing = _listing(folder, place, files, stamps, hive=True)
+    if not reason:
+        try:
+            united(listing, [good[state] for state in listing.files])
+        except LakeletError as e:
+            reason = str(e)
     if reason:
         rejected.append(Rejected(folder.path, reason))
         return
-    stamps = {below.path: below.stamp for below in (folder, *inside)}
-    yield _Unnamed(_words(folder, place), _listing(folder, place, files, stamps, hive=True))
+    yield _Unnamed(_words(folder, place), listing)
 
 
 def _below(folder: Folder, inside: Folder) -> tuple[str, ...]:

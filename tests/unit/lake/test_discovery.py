@@ -85,8 +85,12 @@ def test_hive_folders_that_do_not_agree_are_rejected(tmp_path):
     put(tmp_path, "hole/a=1/f.parquet")
     (tmp_path / "hole/a=2").mkdir()
     (tmp_path / "hole/a=2/f.parquet").write_bytes(b"")
+    put(tmp_path, "types/a=1/f.parquet", A)
+    put(tmp_path, "types/a=2/f.parquet", pa.table({"a2": [1], "a": ["x"]}))
+    put(tmp_path, "types/a=2/g.parquet", pa.table({"a": ["x"]}))
     reasons = rejected(tmp_path)
     assert "different keys" in reasons["keys"]
+    assert "no files of one table" in reasons["types"]
     assert "beside" in reasons["beside"]
     assert "hole" in reasons["hole"]
     assert list(tables(tmp_path)) == ["beside_f"]
