@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from .changes import AddFiles, Change, DataFile, RemoveFiles, TableUnchanged
-from .edit import Edit, find_owned
+from .edit import Edit, find_owned, now_us
 from .errors import Conflict
 from .layout import ParquetLayout
 from .snapshot import OwnedTable, Snapshot
@@ -48,7 +48,7 @@ def plan_optimize(snapshot: Snapshot, store: Store, name: str, layout: ParquetLa
     Streams one row group at a time. Raises NotFound or InvalidInput when it is no owned table, and what
     :func:`write_files` raises; nothing is changed then.
     """
-    layout = layout or ParquetLayout()
+    layout, begun_us = layout or ParquetLayout(), now_us()
     entry = find_owned(snapshot, name)
     table = owned_table(store, entry, snapshot.version)
     fragments = dict(zip(entry.files, table.fragments(), strict=True))
@@ -61,7 +61,7 @@ def plan_optimize(snapshot: Snapshot, store: Store, name: str, layout: ParquetLa
     except BaseException:
         store.delete([file.path for rewrite in rewrites for file in rewrite.after])
         raise
-    return _placed(snapshot, entry, tuple(rewrites))
+    return _placed(snapshot, entry, tuple(rewrites), begun_us)
 
 
 def _rows(fragments: Sequence[Fragment]) -> Iterator[pa.RecordBatch]:
@@ -90,7 +90,7 @@ def _lost(file: DataFile) -> float:
     return file.deletion.rows / file.num_rows if file.deletion else 0.0
 
 
-def _placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[_Rewrite, ...]) -> Edit:
+def _placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[_Rewrite, ...], begun_us: int) -> Edit:
     """The edit that puts each rewrite in the place of its files, whatever else the table holds by now."""
     if not rewrites:
         return Edit(())
@@ -99,7 +99,7 @@ def _placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[_Rewrite, ...
         now = newer.tables.get(entry.table_id)
         if not isinstance(now, OwnedTable) or now.schemas != entry.schemas:
             raise Conflict(f"table {entry.name!r} was dropped or got another schema: reload and retry")
-        return _placed(newer, now, rewrites)
+        return _placed(newer, now, rewrites, begun_us)
 
     replaced = {file.file_id: rewrite for rewrite in rewrites for file in rewrite.before}
     for rewrite in rewrites:
@@ -123,4 +123,4 @@ def _placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[_Rewrite, ...
         changes.append(AddFiles(entry.table_id, tuple(added)))
     unchanged = TableUnchanged(entry.table_id, snapshot.version, schema=True, rows=True)
     paths = tuple(file.path for rewrite in rewrites for file in rewrite.after)
-    return Edit(tuple(changes), (unchanged,), replan=again, files=paths)
+    return Edit(tuple(changes), (unchanged,), replan=again, files=paths, begun_us=begun_us)

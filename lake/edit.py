@@ -46,7 +46,7 @@ from .limits import COMMIT_RETRY_SECONDS
 from .predicate import Params, bind_where
 from .schema import check_table_name, decode_schema, encode_schema, evolve, same_schema
 from .snapshot import OwnedTable, Snapshot
-from .table import matching_groups, owned_table
+from .table import find_rows, owned_table
 from .writer import write_files
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .log import Log
     from .store import Store
 
-__all__ = ["MODES", "Edit", "commit_edit", "find_owned", "plan_delete", "plan_write", "row_changes"]
+__all__ = ["MODES", "Edit", "commit_edit", "find_owned", "now_us", "plan_delete", "plan_write", "row_changes"]
 
 MODES = ("create", "append", "overwrite")
 """The modes of :func:`plan_write`."""
@@ -67,8 +67,8 @@ class Edit:
 
     ``rebase`` is for the log, when rows were deleted meanwhile in a file that this edit deletes rows from. ``replan``
     makes the edit anew on a newer snapshot after a Conflict, without writing the data again; None when that cannot be.
-    ``rows_added`` and ``rows_deleted`` count rows as planned. ``files`` are the paths that were written for the edit:
-    orphans for vacuum if it is never committed.
+    ``rows_added`` and ``rows_deleted`` count rows as planned. ``files`` are the paths that were written for the edit,
+    since ``begun_us`` (microseconds since the epoch; None without files): orphans for vacuum if it is never committed.
     """
 
     changes: tuple[Change, ...]
@@ -78,6 +78,12 @@ class Edit:
     rows_added: int = 0
     rows_deleted: int = 0
     files: tuple[str, ...] = ()
+    begun_us: int | None = None
+
+
+def now_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1_000
 
 
 def commit_edit(log: Log, base: Snapshot, edit: Edit, operation: str) -> Snapshot:
@@ -88,7 +94,14 @@ def commit_edit(log: Log, base: Snapshot, edit: Edit, operation: str) -> Snapsho
     deadline = time.monotonic() + COMMIT_RETRY_SECONDS
     while True:
         try:
-            return log.commit(edit.changes, edit.requirements, operation=operation, base=base, rebase=edit.rebase)
+            return log.commit(
+                edit.changes,
+                edit.requirements,
+                operation=operation,
+                base=base,
+                rebase=edit.rebase,
+                begun_us=edit.begun_us,
+            )
         except Conflict:
             if edit.replan is None or time.monotonic() > deadline:
                 raise
@@ -122,9 +135,10 @@ def plan_write(
     """
     if mode not in MODES:
         raise InvalidInput(f"mode is {mode!r}, expected one of {', '.join(MODES)}")
-    layout = layout or ParquetLayout()
+    layout, begun_us = layout or ParquetLayout(), now_us()
     if mode == "append":
-        return _plan_append(snapshot, store, find_owned(snapshot, name), data, layout)
+        edit = _plan_append(snapshot, store, find_owned(snapshot, name), data, layout)
+        return replace(edit, begun_us=begun_us)
     entry = None
     if mode == "overwrite" and (snapshot.table(name) is not None or name in snapshot.views):
         entry = find_owned(snapshot, name)
@@ -139,12 +153,12 @@ def plan_write(
         table_id = uuid.uuid4().hex
         files = write_files(store, table_id, reader, reader.schema, 0, layout)
         created = CreateTable(table_id, name, encode_schema(reader.schema))
-        return _written((created, AddFiles(table_id, files)), (NameFree(name),), files)
+        return replace(_written((created, AddFiles(table_id, files)), (NameFree(name),), files), begun_us=begun_us)
     # The schema id is known at commit only if the schema stays until then: the requirement sees to it.
     changed = not same_schema(decode_schema(entry.schema), reader.schema)
     files = write_files(store, entry.table_id, reader, reader.schema, len(entry.schemas) - 1 + changed, layout)
     text = encode_schema(reader.schema) if changed else None
-    return _overwrite(entry, snapshot, files, text, name)
+    return _overwrite(entry, snapshot, files, text, name, begun_us)
 
 
 def _written(changes: tuple[Change, ...], requirements: tuple[Requirement, ...], files: tuple[DataFile, ...]) -> Edit:
@@ -176,7 +190,7 @@ def _overwrite(entry: OwnedTable, snapshot: Snapshot, files: tuple[DataFile, ...
         now = newer.tables.get(entry.table_id)
         if not isinstance(now, OwnedTable) or now.name != name or len(now.schemas) != schemas:
             raise Conflict(f"table {name!r} was dropped, renamed, or got another schema: reload and retry")
-        return _overwrite(now, newer, files, text, name)
+        return _overwrite(now, newer, files, text, name, begun_us)
 
     changes: list[Change] = []
     if entry.files:
@@ -185,7 +199,7 @@ def _overwrite(entry: OwnedTable, snapshot: Snapshot, files: tuple[DataFile, ...
         changes.append(SetSchema(entry.table_id, text))
     unchanged = TableUnchanged(entry.table_id, snapshot.version, schema=True, rows=True, name=True)
     edit = _written((*changes, AddFiles(entry.table_id, files)), (unchanged,), files)
-    return replace(edit, replan=again, rows_deleted=entry.num_rows)
+    return replace(edit, replan=again, rows_deleted=entry.num_rows, begun_us=begun_us)
 
 
 # --- delete --------------------------------------------------------------------------------------------------------
@@ -197,19 +211,17 @@ def plan_delete(snapshot: Snapshot, store: Store, name: str, where: str, params:
     Reads the columns that the condition names, of the files that statistics do not rule out. A file that loses all its
     rows goes altogether. Raises NotFound, InvalidInput or InvalidSQL before anything is written.
     """
+    begun_us = now_us()
     entry = find_owned(snapshot, name)
     table = owned_table(store, entry, snapshot.version)
     predicate = bind_where(where, table.schema, params)
     predicate.check(table.schema)
-    doomed: dict[str, npt.NDArray[np.int64]] = {}
-    for file, fragment in zip(entry.files.values(), table.fragments(), strict=True):
-        parts = []
-        for groups in matching_groups(fragment, predicate):
-            rows = predicate.matches(fragment.read(predicate.columns, groups))
-            if rows.size:
-                parts.append(fragment.positions(groups)[rows])
-        if parts:
-            doomed[file.file_id] = np.concatenate(parts)
+    file_ids = {id(fragment): file_id for file_id, fragment in zip(entry.files, table.fragments(), strict=True)}
+    parts: dict[str, list[npt.NDArray[np.int64]]] = {}
+    for found in find_rows(table.fragments(), predicate):
+        positions = found.fragment.positions(found.groups)[found.rows]
+        parts.setdefault(file_ids[id(found.fragment)], []).append(positions)
+    doomed = {file_id: np.concatenate(positions) for file_id, positions in parts.items()}
     changes, files = row_changes(store, entry, doomed)
     return Edit(
         changes,
@@ -218,6 +230,7 @@ def plan_delete(snapshot: Snapshot, store: Store, name: str, where: str, params:
         replan=lambda newer: plan_delete(newer, store, name, where, params),
         rows_deleted=sum(positions.size for positions in doomed.values()),
         files=files,
+        begun_us=begun_us if files else None,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .changes import AddFiles, Change, DataFile, SetSchema, TableUnchanged
-from .edit import Edit, find_owned, row_changes
+from .edit import Edit, find_owned, now_us, row_changes
 from .errors import Conflict, InvalidInput, LakeletError
 from .evaluation import first_repeated, rows_with_keys
 from .incoming import open_reader
@@ -46,6 +46,7 @@ def plan_merge(
     are replaced; columns that are new are added as by an append. Raises InvalidInput for that and for a key that occurs
     twice in ``data``, NotFound when there is no such table; nothing is changed.
     """
+    begun_us = now_us()
     entry = find_owned(snapshot, name)
     old = decode_schema(entry.schema)
     reader = open_reader(data)
@@ -60,7 +61,7 @@ def plan_merge(
         incoming = Table(name, schema, [owned_fragment(store, file, schema, schema) for file in files], 0)
         wanted = incoming.to_arrow(keys)
         _check_values(wanted, keys)
-        return _planned(snapshot, store, entry, files, schema if schema is not old else None, wanted)
+        return _planned(snapshot, store, entry, files, schema if schema is not old else None, wanted, begun_us)
     except LakeletError:
         store.delete([file.path for file in files])
         raise
@@ -99,12 +100,13 @@ def _planned(
     files: tuple[DataFile, ...],
     grown: pa.Schema | None,
     wanted: pa.Table,
+    begun_us: int,
 ) -> Edit:
     def again(newer: Snapshot) -> Edit:
         now = newer.tables.get(entry.table_id)
         if not isinstance(now, OwnedTable) or now.schemas != entry.schemas:
             raise Conflict(f"table {entry.name!r} was dropped or got another schema: reload and retry")
-        return _planned(newer, store, now, files, grown, wanted)
+        return _planned(newer, store, now, files, grown, wanted, begun_us)
 
     table = owned_table(store, entry, snapshot.version)
     sought = {key: _bounds_of(wanted, key, files, store, grown or table.schema) for key in wanted.schema.names}
@@ -121,7 +123,8 @@ def _planned(
     unchanged = TableUnchanged(entry.table_id, snapshot.version, schema=True, rows=True)
     edit = Edit((*changes, *grow, *add), (unchanged,), rows_added=wanted.num_rows)
     paths = (*(file.path for file in files), *written)
-    return replace(edit, replan=again, files=paths, rows_deleted=sum(p.size for p in doomed.values()))
+    deleted = sum(positions.size for positions in doomed.values())
+    return replace(edit, replan=again, files=paths, rows_deleted=deleted, begun_us=begun_us)
 
 
 def _bounds_of(wanted: pa.Table, key: str, files: tuple[DataFile, ...], store: Store, schema: pa.Schema) -> Bounds:
