@@ -13,30 +13,30 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from ..lake.errors import InvalidInput
-from .mixing import Lanes
-from .spill import SpillFolder, StoredRun, within
+from .sorted_rows import concatenate, count_found, distinct, total, within
+from .spill import SpillFolder, StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+    import numpy as np
     from numpy.typing import NDArray
+
+    from .mixing import Lanes
 
 __all__ = ["SKETCH_ROWS", "Overlap", "RowSets"]
 
 SKETCH_ROWS: Final = 4096
 MEMORY_BYTES_MIN: Final = 1 << 16
 ROW_BYTES: Final = 16
-SORT_BYTES: Final = 64
+SORT_BYTES: Final = 72
 """Memory that one row takes while it is sorted: its lanes, their copy, the order, the result."""
 FIRST_SORT_ROWS: Final = 1 << 16
 """A set is looked through for repeats when it has so many rows, so that few distinct ones stay few."""
 PROBE_ROWS: Final = 1 << 16
 FIRST_PROBE_ROWS: Final = 256
-HIGHEST: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,12 @@ class Overlap:
 class MemoryRun:
     """Distinct rows in ascending order, in memory. ``rows`` counts them; ``lanes`` holds them."""
 
-    __slots__ = ("_shared", "lanes", "rows")
+    __slots__ = ("lanes", "rows")
 
     def __init__(self, lanes: Lanes) -> None:
         """``lanes`` are ascending by (lo, hi) and without repeats."""
         self.lanes = lanes
         self.rows = len(lanes)
-        self._shared: bool | None = None
 
     def read(self, start: int, stop: int) -> Lanes:
         """Rows start to stop, by position, sharing memory."""
@@ -161,7 +160,7 @@ class RowSets:
                 taken, target.pending, target.pending_rows = target.pending, [], 0
         if taken:  # outside the lock: other threads go on adding
             added = sum(map(len, taken))
-            run = MemoryRun(_distinct(_concatenate(taken)))
+            run = MemoryRun(distinct(concatenate(taken)))
             with self._lock:
                 target.runs.append(run)
                 self._held_bytes -= ROW_BYTES * (added - run.rows)
@@ -178,7 +177,7 @@ class RowSets:
         runs = target.runs[-2:]
         before = sum(run.rows for run in runs)
         if before <= self._sort_rows_max:
-            merged = MemoryRun(_distinct(_concatenate([run.read(0, run.rows) for run in runs])))
+            merged = MemoryRun(distinct(concatenate([run.read(0, run.rows) for run in runs])))
             target.runs[-2:] = [merged]
             self._held_bytes -= ROW_BYTES * (before - merged.rows)
 
@@ -206,10 +205,10 @@ class RowSets:
         """(distinct rows, sum of their 128-bit hashes mod 2**128): equal for equal sets, and hardly for others."""
         found = self._sealed(key)
         if found.signature is None:
-            total = 0
+            summed = 0
             for block in _blocks(found.runs[0], PROBE_ROWS):
-                total += _sum(block.lo) + (_sum(block.hi) << 64)
-            found.signature = (found.runs[0].rows, total % 2**128)
+                summed += total(block.lo) + (total(block.hi) << 64)
+            found.signature = (found.runs[0].rows, summed % 2**128)
         return found.signature
 
     def sketch(self, key: int) -> NDArray[np.uint64]:
@@ -236,7 +235,7 @@ class RowSets:
         start, size, found = 0, min(most, FIRST_PROBE_ROWS), 0
         while start < ours.rows:
             block = ours.read(start, start + size)
-            found += _count_found(block, theirs.between(int(block.lo[0]), int(block.lo[-1])))
+            found += count_found(block, theirs.between(int(block.lo[0]), int(block.lo[-1])))
             start += len(block)
             if start - found > missing_max:
                 return Overlap(child, parent, found, ours.rows, False)
@@ -274,11 +273,11 @@ class RowSets:
         rows = found.pending_rows + sum(run.rows for run in parts)
         if not parts or rows <= self._sort_rows_max:
             blocks = found.pending + [run.read(0, run.rows) for run in parts]
-            return MemoryRun(_distinct(_concatenate(blocks)))
+            return MemoryRun(distinct(concatenate(blocks)))
         if found.pending:
-            parts.append(MemoryRun(_distinct(_concatenate(found.pending))))
+            parts.append(MemoryRun(distinct(concatenate(found.pending))))
         if rows <= self._kept_rows_max and all(isinstance(run, MemoryRun) for run in parts):
-            return MemoryRun(_concatenate(list(self._merged(parts, rows))))
+            return MemoryRun(concatenate(list(self._merged(parts, rows))))
         return self._spill.write([self._merged(parts, rows)])[0]
 
     def _merged(self, runs: Sequence[Run], rows: int) -> Iterator[Lanes]:
@@ -286,7 +285,7 @@ class RowSets:
         ranges = math.ceil(2 * rows / self._sort_rows_max)
         edges = [i * 2**64 // ranges for i in range(ranges + 1)]
         for low, high in itertools.pairwise(edges):
-            yield _distinct(_concatenate([run.between(low, high - 1) for run in runs]))
+            yield distinct(concatenate([run.between(low, high - 1) for run in runs]))
 
     def _spill_largest(self) -> None:
         """Write the largest sets to disk until half of the room is free again."""
@@ -301,7 +300,7 @@ class RowSets:
         for one in victims:
             if one.pending:
                 rows = one.pending_rows
-                run = MemoryRun(_distinct(_concatenate(one.pending)))
+                run = MemoryRun(distinct(concatenate(one.pending)))
                 one.runs.append(run)
                 one.pending, one.pending_rows = [], 0
                 self._held_bytes -= ROW_BYTES * (rows - run.rows)
@@ -312,38 +311,9 @@ class RowSets:
             self._held_bytes -= ROW_BYTES * written.rows
 
 
-def _concatenate(parts: Sequence[Lanes]) -> Lanes:
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return Lanes(np.empty(0, np.uint64), np.empty(0, np.uint64))
-    return Lanes(np.concatenate([p.lo for p in parts]), np.concatenate([p.hi for p in parts]))
-
-
 def _blocks(run: Run, rows: int) -> Iterator[Lanes]:
     for start in range(0, run.rows, rows):
         yield run.read(start, start + rows)
-
-
-def _sum(words: NDArray[np.uint64]) -> int:
-    low = int((words & np.uint64(0xFFFF_FFFF)).sum())
-    return (int((words >> np.uint64(32)).sum()) << 32) + low
-
-
-def _distinct(rows: Lanes) -> Lanes:
-    """The rows without repeats, ascending by (lo, hi)."""
-    order = rows.lo.argsort()
-    lo, hi = rows.lo.take(order), rows.hi.take(order)
-    same = lo[1:] == lo[:-1]
-    if not same.any():
-        return Lanes(lo, hi)
-    repeats = same & (hi[1:] == hi[:-1])
-    if np.count_nonzero(repeats) != np.count_nonzero(same):  # different rows share a low lane: sort by both lanes
-        order = np.lexsort((rows.hi, rows.lo))
-        lo, hi = rows.lo.take(order), rows.hi.take(order)
-        repeats = (lo[1:] == lo[:-1]) & (hi[1:] == hi[:-1])
-    keep = np.concatenate([[True], ~repeats])
-    return Lanes(lo[keep], hi[keep])
 
 
 def _rows_needed(rows: int, fraction: float) -> int:
@@ -354,20 +324,3 @@ def _rows_needed(rows: int, fraction: float) -> int:
     while needed < rows and needed / rows < fraction:
         needed += 1
     return needed
-
-
-def _count_found(child: Lanes, parent: Lanes) -> int:
-    """How many rows of ``child`` are in ``parent``, both ascending and without repeats."""
-    if not len(parent):
-        return 0
-    at = parent.lo.searchsorted(child.lo)
-    same = parent.lo.take(at, mode="clip") == child.lo
-    equal = same & (parent.hi.take(at, mode="clip") == child.hi)
-    found, matched = int(np.count_nonzero(equal)), int(np.count_nonzero(same))
-    if found == matched:
-        return found
-    # Rows that share a low lane and differ in the high one: the first of the parent's need not be the right one.
-    for row in np.flatnonzero(same & ~equal):
-        stop = int(parent.lo.searchsorted(child.lo[row], side="right"))
-        found += bool((parent.hi[at[row] : stop] == child.hi[row]).any())
-    return found

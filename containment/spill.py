@@ -15,6 +15,7 @@ import numpy as np
 
 from ..lake.errors import LimitExceeded, Unavailable
 from .mixing import Lanes
+from .sorted_rows import within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -143,9 +144,3 @@ class StoredRun:
     def release(self) -> None:
         """The run is not needed any more; its file goes with its last run."""
         self._file.release()
-
-
-def within(rows: Lanes, low: int, high: int) -> Lanes:
-    """The part of ascending ``rows`` whose low lane is at least ``low`` and at most ``high``, sharing memory."""
-    start = int(rows.lo.searchsorted(np.uint64(low), side="left"))
-    return rows.slice(start, int(rows.lo.searchsorted(np.uint64(high), side="right")))

@@ -61,7 +61,7 @@ def test_small_sets(sets: list[list[Row]], batch: int, fraction: float) -> None:
     check(dict(enumerate(sets)), 1 << 20, batch, fraction)
 
 
-@settings(CHECKED, max_examples=8)
+@settings(CHECKED, max_examples=5)
 @given(st.integers(0, 2**32), st.integers(200, 5000), st.sampled_from([0.3, 0.5, 0.9]))
 def test_sets_that_spill(seed: int, batch: int, fraction: float) -> None:
     random = np.random.default_rng(seed)
