@@ -183,7 +183,9 @@ def _growth(entry: OwnedTable, old: pa.Schema, schema: pa.Schema) -> tuple[tuple
     return (SetSchema(entry.table_id, encode_schema(schema)),), len(entry.schemas)
 
 
-def _overwrite(entry: OwnedTable, snapshot: Snapshot, files: tuple[DataFile, ...], text: str | None, name: str) -> Edit:
+def _overwrite(
+    entry: OwnedTable, snapshot: Snapshot, files: tuple[DataFile, ...], text: str | None, name: str, begun_us: int
+) -> Edit:
     schemas = len(entry.schemas)
 
     def again(newer: Snapshot) -> Edit:
