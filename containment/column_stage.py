@@ -32,6 +32,9 @@ _CHEAP: Final = 0.5
 """Columns are probed while together they cost at most this share of all columns that the pair needs."""
 _TELLING: Final = 0.1
 """A column is worth probing when it may have this share of the distinct values of the most telling one."""
+_QUICK: Final = frozenset({"number", "bool", "date", "time", "timestamp", "timestamp with zone", "duration"})
+_TEXT_COST: Final = 4.0
+"""A byte of text costs this many times a byte of a fixed width: it is hashed letter by letter."""
 _LEADING: Final = 16
 """Smallest hashes compared in one vectorised step before any pair is looked at by itself."""
 
@@ -120,14 +123,15 @@ class ColumnStage:
             names = self.columns(table, schema_class)
             rows = self._num_rows[table]
             size = np.array([self._content.column_bytes(table, [name]) for name in names], dtype=np.float64)
+            text = np.array([f.kind not in _QUICK for f in self._graph.classes[schema_class].families])
             known = self._bounds(table)
             distinct = np.array([_most_distinct(known.get(n), b, rows) for n, b in zip(names, size, strict=True)])
             telling = np.flatnonzero(distinct >= _TELLING * distinct.max())
             if self._content.is_small(table, names):
                 # All columns are read anyway, so cheapness is no argument.
-                order = telling[np.argsort(-size[telling], kind="stable")].tolist() if len(names) > 1 else []
+                order = telling[np.lexsort((-size[telling], text[telling]))].tolist() if len(names) > 1 else []
             else:
-                cheapest = telling[np.argsort(size[telling], kind="stable")]
+                cheapest = telling[np.argsort(size[telling] * np.where(text[telling], _TEXT_COST, 1.0), kind="stable")]
                 order = cheapest[np.cumsum(size[cheapest]) <= _CHEAP * size.sum()].tolist()
             self._order[schema_class] = order[:ROUNDS]
         return self._order[schema_class]

@@ -2,6 +2,8 @@
 
 Small tables are read whole at their first use and kept decoded until their rows are hashed, since opening a file costs
 more than a few columns of it. Larger ones are read column by column as far as needed, and batch by batch.
+
+``pa.table`` and ``pa.array`` import pandas where it is installed, 0.3 s: tables are made by ``Table.from_arrays``.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _KEPT_BYTES: Final = 256 * 2**20
 _WORTH_COUNTING_VALUES: Final = 200_000
 """Above this many values, looking for a column without repeats comes before hashing rows just to count them."""
 _THREADS: Final = 2
-_COMPILED_VALUES: Final = 100_000_000
+_COMPILED_VALUES: Final = 60_000_000
 """Below this many values to hash, NumPy is done before Numba has started."""
 
 
@@ -135,7 +137,7 @@ class Content:
             named = {salt: name for names, salts in sets.values() for name, salt in zip(names, salts, strict=True)}
             columns = sorted(set(named.values()))
             for batch in self._batches(table, columns):
-                salted = pa.table([batch.column(name) for name in named.values()], names=list(named))
+                salted = pa.Table.from_arrays([batch.column(name) for name in named.values()], names=list(named))
                 hashed = self._hasher.table_rows(salted, [salts for _, salts in sets.values()])
                 for key, rows in zip(sets, hashed, strict=True):
                     self._rowsets.add(key, rows)
@@ -173,7 +175,7 @@ class Content:
             missing = sorted({*missing, *needed} - kept.keys())
         if not missing:
             for parts in zip(*(kept[name] for name in columns), strict=True):
-                yield pa.table(list(parts), names=list(columns))
+                yield pa.Table.from_arrays(list(parts), names=list(columns))
             return
         size = self.column_bytes(table, missing)
         with self._lock:
@@ -185,7 +187,7 @@ class Content:
                 if not rows.num_rows:
                     continue
                 fresh = self._kept_now(fresh, rows)
-                yield pa.table(
+                yield pa.Table.from_arrays(
                     [rows.column(name) if name not in kept else kept[name][at] for name in columns], names=list(columns)
                 )
                 at += 1

@@ -70,23 +70,20 @@ class SchemaGraph:
 
 def normalised(name: str) -> str:
     """The name under which columns of different tables match: without white space around it, case folded."""
-    name = name.strip().casefold()
+    name = name.casefold().strip()
     return _PLAIN + name if name.startswith("\0") else name
 
 
 def _tokens(names: Sequence[Sequence[str]]) -> tuple[list[list[str]], set[str]]:
     """Normalised names of every table; colliding ones keep their spelling. Second: the names that collide anywhere."""
-    cache: dict[str, str] = {}
     tables: list[list[str]] = []
     contested: set[str] = set()
     for own in names:
-        try:
-            tokens = [cache[name] for name in own]
-        except KeyError:
-            for name in own:
-                if name not in cache:
-                    cache[name] = normalised(name)
-            tokens = [cache[name] for name in own]
+        # All names of a table in one go, unless one holds the separator or needs the prefix.
+        joined = "\x1f".join(own)
+        tokens = [token.strip() for token in joined.casefold().split("\x1f")] if own else []
+        if len(tokens) != len(own) or "\0" in joined:
+            tokens = [normalised(name) for name in own]
         if len(set(tokens)) < len(tokens):
             count = Counter(tokens)
             contested.update(token for token, times in count.items() if times > 1)
@@ -161,10 +158,13 @@ def _name_pairs(classes: list[_NameClass], touched: set[int] | None) -> Iterator
     for number, own in enumerate(classes):
         if len(own.members) > 1 and (touched is None or number in touched):
             yield number, number
-        wanted = own.wanted or [(token,) for token in own.tokens]
-        sizes = [sum(len(postings.get(t, ())) for t in tokens) for tokens in wanted]
-        if min(sizes) < 2:
+        if own.wanted is None:
+            sizes = [len(postings[token]) for token in own.tokens]
+        else:
+            sizes = [sum(len(postings.get(t, ())) for t in tokens) for tokens in own.wanted]
+        if min(sizes) < 2 and own.wanted is None:
             continue
+        wanted = own.wanted or [(token,) for token in own.tokens]
         parents = ~(1 << number)
         if touched is not None and number not in touched:
             parents &= touched_bits
