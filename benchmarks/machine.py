@@ -62,16 +62,22 @@ def read_bytes() -> int | None:
 
 
 class Stopwatch:
-    """Times a block: ``with Stopwatch() as watch: ...`` then ``watch.seconds``."""
+    """Times a block: ``with Stopwatch() as watch: ...`` then ``watch.seconds`` and ``watch.cpu_seconds``.
+
+    The latter are those of all threads of this process; unlike the former they hardly change when others use the
+    machine.
+    """
 
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     def __enter__(self) -> Stopwatch:
-        self._start = time.perf_counter()
+        self._start = time.perf_counter(), time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self._start
+        self.seconds = time.perf_counter() - self._start[0]
+        self.cpu_seconds = time.process_time() - self._start[1]
 
 
 def warm(paths: Iterable[str | os.PathLike[str]]) -> int:
@@ -91,6 +97,7 @@ def compile_kernels() -> None:
 
 _COMPILE = """
 import os, tempfile, duckdb, lakelet
+duckdb.execute("SET enable_progress_bar = false")
 with tempfile.TemporaryDirectory() as home:
     for name, step in (("whole", 1), ("half", 2)):
         os.makedirs(f"{home}/tables/{name}")

@@ -102,6 +102,7 @@ def build(
     progress.disable = not progress.console.is_terminal
     with Stopwatch() as watch, duckdb.connect(str(database)) as con, progress:
         con.execute(f"SET memory_limit = '{memory}'; SET temp_directory = '{home / 'spill'}'")
+        con.execute("SET enable_progress_bar = false")
         rows = {base: pq.read_metadata(source / f"{base}.parquet").num_rows for base in scale_tables.COLUMNS}
         synthetics, tables = scale_tables.derive(rows, seed)
         open_universe(con, source, progress.track(synthetics, description="synthetic rows"), rows)
