@@ -91,6 +91,7 @@ class Group:
         self._queue_lock = threading.Lock()
         self._leader_lock = threading.Lock()
         self._probed = False
+        self._is_contended = False
 
     def submit(self, member: Member) -> None:
         """Bring ``member`` to an outcome. What goes wrong is its ``error``; only interrupts are raised here."""
@@ -99,6 +100,9 @@ class Group:
         try:
             with self._leader_lock:
                 while not member.is_settled:
+                    with self._queue_lock:
+                        if member not in self._queue:  # a leader was interrupted with it in hand
+                            self._queue.append(member)
                     self._lead()
         finally:  # an interrupted caller is told so, and nobody else should commit for it afterwards
             with self._queue_lock:
@@ -115,15 +119,19 @@ class Group:
         try:
             while True:
                 batch += self._take(batch)
-                head = self._head.known() if attempt == 0 else self._head.refresh()
+                # while others commit too, reading first is cheaper than writing in vain; alone, it is one more request
+                is_fresh = attempt > 0 or self._is_contended
+                known = self._head.known()
+                head = self._head.refresh() if is_fresh else known
                 if head.version == 0 and not self._probed:
                     probe(self._store)
                     self._probed = True
-                batch, staged = self._stage(head, batch, is_fresh=attempt > 0)
+                batch, staged = self._stage(head, batch, is_fresh=is_fresh)
                 if staged is None:
                     return
                 is_writing = True
                 if self._write(staged.entry, staged.data):
+                    self._is_contended = attempt > 0 or head.version > known.version
                     self._head.publish(staged.after, staged.lines)
                     for member in batch:
                         member.snapshot = staged.after

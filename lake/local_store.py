@@ -58,6 +58,8 @@ class LocalStore:
     def create(self, path: str, data: bytes) -> bool:
         """Make the object if absent, whole and durable. Raises CommitUnknown if only its durability is in doubt."""
         target = self.full_path(path)
+        if os.path.lexists(target):  # the link would only say the same, after two syncs
+            return False
         temporary = self._write_temporary(target, data)
         try:
             os.link(temporary, target)
