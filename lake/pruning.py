@@ -253,11 +253,10 @@ def _compare(name: str, operator: str, value: Any, rows: _Rows) -> Outcomes:
 # --- values --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A string literal: text for a text column, else what its column's type makes of it."""
+class _Literal(str):
+    """Text from the condition itself: unlike a parameter's, DuckDB reads it as the type of the column beside it."""
 
-    text: str
+    __slots__ = ()
 
 
 def _value(tree: Tree, rows: _Rows) -> Any:
@@ -290,7 +289,7 @@ def _value(tree: Tree, rows: _Rows) -> Any:
             except InvalidOperation:
                 raise _NotExpressibleError from None
         case "STRING":
-            return text
+            return _Literal(text)
     raise _NotExpressibleError
 
 
@@ -319,7 +318,7 @@ def _interval(value: Any, kind: pa.DataType) -> tuple[Any, Any]:
     if (types.is_binary(kind) or types.is_large_binary(kind)) and isinstance(value, bytes | bytearray):
         return bytes(value), bytes(value)
     if types.is_timestamp(kind) or types.is_date(kind):
-        return _moment_interval(_instant(value) if isinstance(value, str) else value, kind)
+        return _moment_interval(_instant(value) if isinstance(value, _Literal) else value, kind)
     raise _NotExpressibleError
 
 
