@@ -41,8 +41,7 @@ _COMPILED_VALUES: Final = 60_000_000
 
 
 class Content:
-    """Reads and hashes columns of tables. ``tables`` are numbered by their position; ``needed`` gives the columns of
-    each table that may be asked for, so that a small one can be read once.
+    """Reads and hashes columns of tables, which are numbered by their position in ``tables``.
 
     ``bytes_read`` counts compressed bytes of the columns read.
     """
@@ -98,16 +97,19 @@ class Content:
     def value_sets(
         self,
         wanted: Mapping[int, set[str]],
-        needed: Callable[[int], Sequence[str]],
-        done: Callable[[int, int], None],
+        needed: Callable[[int], Sequence[str]] | None = None,
+        done: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[tuple[int, str], ValueSet]:
-        """The value sets of the wanted columns by (table, column). ``done(tables, of)`` is called as they are read."""
+        """The value sets of the wanted columns by (table, column). ``done(tables, of)`` is called as they are read.
+
+        With ``needed``, what is read is kept, and of small tables all columns that it tells.
+        """
         self._choose_kernels(wanted)
 
         def one(table: int) -> list[tuple[tuple[int, str], ValueSet]]:
             columns = sorted(wanted[table])
             builders = {name: ValueSetBuilder() for name in columns}
-            for batch in self._batches(table, columns, needed(table)):
+            for batch in self._batches(table, columns, needed(table) if needed else None):
                 for name, builder in builders.items():
                     builder.add(self._hasher.column(batch.column(name)).lo)
             built = [((table, name), builder.build()) for name, builder in builders.items()]

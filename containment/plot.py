@@ -25,7 +25,7 @@ MARGIN: Final = 40
 TOP: Final = 96
 GAP: Final = 28
 LAYER_HEIGHT: Final = 104
-LABEL_WIDTH: Final = 104
+LABEL_WIDTH: Final = 128
 LABEL_LETTERS: Final = 17
 RADIUS_LEAST, RADIUS_MOST = 5.0, 30.0
 BOXES_MOST: Final = 600
@@ -98,12 +98,13 @@ def svg(picture: Picture) -> str:
     height = math.ceil(y + shelf + MARGIN)
     in_clusters = sum(picture.copies)
     note = (
-        f"{in_clusters:,} of {picture.tables:,} tables in {len(clusters):,} clusters; "
+        f"{in_clusters:,} of {picture.tables:,} tables in {len(clusters):,} cluster{'s' * (len(clusters) != 1)}; "
         f"{_amount(picture.redundant_bytes)} redundant"
     )
     if hidden:
         note += f"; {hidden:,} groups in smaller clusters are not drawn"
     legend = (
+        f'{_badge(width - 618, 58, 2)}<text x="{width - 592}" y="62">two tables alike</text>'
         f'<circle class="kept" cx="{width - 470}" cy="58" r="7"/><text x="{width - 456}" y="62">kept</text>'
         f'<circle class="inside" cx="{width - 400}" cy="58" r="7"/><text x="{width - 386}" y="62">contained</text>'
         f'<path class="edge" d="M{width - 310} 58h34" marker-end="url(#tip)"/>'
@@ -152,12 +153,18 @@ def _clusters(picture: Picture) -> tuple[list[_Cluster], int]:
     return placed, len(picture.labels) - drawn
 
 
+def _upward(picture: Picture) -> list[tuple[int, int]]:
+    """Whole edges without circles: of two groups that contain each other, the later is under the earlier."""
+    whole = {(child, parent) for child, parent, fraction in picture.edges if fraction == 1.0}
+    return sorted((c, p) for c, p in whole if c > p or (p, c) not in whole)
+
+
 def _placed(picture: Picture, members: Sequence[int]) -> _Cluster:
     """Layers by the longest way up to a group without parent; inside a layer near the parents' middle."""
     inside = set(members)
     parents: defaultdict[int, list[int]] = defaultdict(list)
-    for child, parent, fraction in picture.edges:
-        if child in inside and fraction == 1.0:
+    for child, parent in _upward(picture):
+        if child in inside:
             parents[child].append(parent)
     depth: dict[int, int] = {}
     for start in members:
@@ -193,7 +200,7 @@ def _placed(picture: Picture, members: Sequence[int]) -> _Cluster:
 
 def _drawn(picture: Picture, cluster: _Cluster, x: float, y: float) -> str:
     most = max([1, *picture.num_bytes])
-    inside = {child for child, _, fraction in picture.edges if fraction == 1.0}
+    inside = {child for child, _ in _upward(picture)}
 
     def radius(group: int) -> float:
         share = math.sqrt(picture.num_bytes[group] / most)
@@ -218,14 +225,19 @@ def _drawn(picture: Picture, cluster: _Cluster, x: float, y: float) -> str:
             f'style="font-size:10px">{_amount(picture.num_bytes[group])}</text>'
         )
         if copies > 1:
-            parts.append(
-                f'<rect x="{cx + size * 0.6:.1f}" y="{cy - size - 8:.1f}" width="{14 + 6 * len(str(copies))}" '
-                f'height="15" rx="7" fill="#0f172a"/><text class="copies" x="{cx + size * 0.6 + 5:.1f}" '
-                f'y="{cy - size + 3:.1f}">&#215;{copies}</text>'
-            )
+            parts.append(_badge(cx + size * 0.7 + 4, cy - size * 0.7 - 8, copies))
         parts.append("</g>")
     parts.append("</g>")
     return "".join(parts)
+
+
+def _badge(x: float, y: float, copies: int) -> str:
+    """How many tables a circle stands for; (x, y) is the badge's left middle."""
+    width = 14 + 7 * len(str(copies))
+    return (
+        f'<rect x="{x:.1f}" y="{y - 8:.1f}" width="{width}" height="16" rx="8" fill="#0f172a"/>'
+        f'<text class="copies" x="{x + width / 2:.1f}" y="{y + 3.5:.1f}" text-anchor="middle">&#215;{copies}</text>'
+    )
 
 
 def _edge(

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from ..lake.limits import CONTAINMENT_RENAME_BYTES
 from .canonical import family
-from .hashing import ValueHasher
+from .content import Content
+from .rowsets import RowSets
 from .schema_graph import normalised
-from .sketch import ValueSetBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +34,7 @@ SCHEMA: Final = pa.schema(
         pa.field("distinct_values", pa.int64(), nullable=False),
     ]
 )
+_LEAST_MEMORY_BYTES: Final = 2**20
 LEAST_DISTINCT: Final = 20
 """Columns of fewer distinct values agree by chance."""
 
@@ -48,29 +49,28 @@ def suggestions(tables: Sequence[Table], seed: bytes, max_bytes: int = CONTAINME
     its kind in table order. Candidates are read until ``max_bytes`` compressed bytes are used up, the longest tables
     first. Columns of few values and gapless ranges of integers (row numbers) are left out: they say nothing.
     """
-    hasher = ValueHasher(seed, compiled=False)
+    found = _candidates(tables)
+    wanted: dict[int, set[str]] = {}
     rows: list[tuple[str, str, str, str, int]] = []
-    left = max_bytes
-    for candidates in _candidates(tables):
-        by_values: defaultdict[tuple[int, bytes], list[Column]] = defaultdict(list)
-        distinct: dict[tuple[int, bytes], int] = {}
-        for table, name in candidates:
-            fragments = tables[table].fragments()
-            left -= sum(fragment.column_bytes([name]) for fragment in fragments)
+    with RowSets(_LEAST_MEMORY_BYTES) as rowsets:
+        content = Content(tables, seed, rowsets)
+        affordable, left = [], max_bytes
+        for candidates in found:
+            left -= sum(content.column_bytes(table, [name]) for table, name in candidates)
             if left < 0:
-                return _table(rows)
-            builder = ValueSetBuilder()
-            for fragment in fragments:
-                for batch in fragment.batches([name]):
-                    if batch.num_rows:
-                        builder.add(hasher.column(batch.column(0)).lo)
-            values = builder.build()
-            key = int(values.threshold), values.hashes.tobytes()
-            by_values[key].append((table, name))
-            distinct[key] = round(values.distinct)
-        for key, columns in by_values.items():
-            if distinct[key] >= LEAST_DISTINCT and not _is_range(tables, columns[0], distinct[key]):
-                rows.extend(_pairs(tables, columns, distinct[key]))
+                break
+            affordable.append(candidates)
+            for table, name in candidates:
+                wanted.setdefault(table, set()).add(name)
+        sets = content.value_sets(wanted)
+    for candidates in affordable:
+        alike: defaultdict[tuple[int, bytes], list[Column]] = defaultdict(list)
+        for column in candidates:
+            values = sets[column]
+            if values.distinct >= LEAST_DISTINCT and not _is_range(tables, column, values.distinct):
+                alike[int(values.threshold), values.hashes.tobytes()].append(column)
+        for columns in alike.values():
+            rows.extend(_pairs(tables, columns, round(sets[columns[0]].distinct)))
     return _table(rows)
 
 
@@ -78,7 +78,7 @@ def _table(rows: list[tuple[str, str, str, str, int]]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in sorted(rows)], SCHEMA)
 
 
-def _candidates(tables: Sequence[Table]) -> Iterator[list[Column]]:
+def _candidates(tables: Sequence[Table]) -> list[list[Column]]:
     """Columns with the same exact bounds under at least two names, those of the longest tables first."""
     found: defaultdict[tuple[Any, ...], list[Column]] = defaultdict(list)
     for number, table in enumerate(tables):
@@ -86,20 +86,23 @@ def _candidates(tables: Sequence[Table]) -> Iterator[list[Column]]:
         if len(fragments) != 1 or table.num_rows < LEAST_DISTINCT:
             continue
         for name, bounds in fragments[0].bounds().items():
-            if bounds.min_exact and bounds.max_exact and not _few(bounds):
+            if bounds.min_exact and bounds.max_exact and not _says_nothing(bounds, table.num_rows):
                 kind = family(table.schema.field(name).type).kind
                 found[kind, bounds.min, bounds.max, bounds.null_count == 0].append((number, name))
     named = [columns for columns in found.values() if len({normalised(name) for _, name in columns}) > 1]
     named.sort(key=lambda columns: -max(tables[table].num_rows for table, _ in columns))
-    yield from named
+    return named
 
 
-def _few(bounds: Bounds) -> bool:
+def _says_nothing(bounds: Bounds, rows: int) -> bool:
+    """Whether the column can hold few values only, or looks like row numbers."""
     low, high = bounds.min, bounds.max
-    return isinstance(low, int) and isinstance(high, int) and high - low < LEAST_DISTINCT
+    if not isinstance(low, int) or not isinstance(high, int):
+        return False
+    return high - low < LEAST_DISTINCT or (high - low + 1 == rows and low in (0, 1))
 
 
-def _is_range(tables: Sequence[Table], column: Column, distinct: int) -> bool:
+def _is_range(tables: Sequence[Table], column: Column, distinct: float) -> bool:
     """Whether the column's values are all integers of a range, as row numbers are."""
     bounds = tables[column[0]].fragments()[0].bounds([column[1]])[column[1]]
     low, high = bounds.min, bounds.max
