@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Without compiling: only what is imported gets compiled, when it is. -c: the versions that were tested together.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt -e
 
 # The checkout is the package itself: without this, `python script.py` at the root could import rooms by bare names.
 export PYTHONSAFEPATH := 1
@@ -34,7 +34,12 @@ format: $(VENV)/.dev ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev $(VENV)/.demo ## the benchmarks; their figures go to benchmarks/results/
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/real_lake.py
+	$(BIN)/python benchmarks/containment_real.py
+	$(BIN)/python benchmarks/scale_lake.py --scale 1
+	$(BIN)/python benchmarks/containment_scale.py --scale 1
+	$(BIN)/python benchmarks/catalog_queries.py
+	$(BIN)/python benchmarks/catalog_commits.py
 
 clean: ## everything that make and the tools made
 	rm -rf $(VENV) build dist *.egg-info demo-lake .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

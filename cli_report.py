@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .cli_output import byte_text, counted, print_lines, print_table
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from .containment.graph import Graph
 
 __all__ = ["audit_document", "graph_document", "print_audit", "print_graph"]
+
+_STATUSES = {"redundant": "redundant for sure", "open": "still open", "ruled out": "ruled out"}
+"""What is known of a table, in the words of ``Graph.findings`` and in words for people."""
 
 
 def graph_document(graph: Graph) -> dict[str, Any]:
@@ -34,10 +38,7 @@ def audit_document(audit: Audit) -> dict[str, Any]:
         "path": audit.path,
         "tables": len(graph.names),
         "bytes": _bytes(graph),
-        "redundant": [
-            {"table": table, "bytes": num_bytes, "in": parent, "kind": kind}
-            for table, num_bytes, parent, kind in _redundancies(graph)
-        ],
+        "redundant": _redundancies(graph),
         "partial": [row for row in graph.reduced.to_pylist() if row["kind"] == "partial"],
         "open": sorted(graph.names[table] for table in graph.undecided),
         "empty": list(graph.empty),
@@ -74,14 +75,14 @@ def print_graph(graph: Graph, rows: int) -> None:
 def print_audit(audit: Audit, rows: int) -> None:
     """The bytes by what is known of them, the largest redundancies, and the funnel."""
     graph = audit.graph
-    size, tables = _bytes(graph), _counts(graph)
+    size = _bytes(graph)
     print_lines(f"{counted(len(graph.names), 'table')}, {byte_text(size['total'])} below {audit.path}", "")
-    parts = {"redundant for sure": "redundant", "still open": "open", "ruled out": "ruled_out"}
+    tables = Counter(graph.findings.column("status").to_pylist())
     print_table(
         ["", "size", "share", "tables"],
         [
             [words, byte_text(size[key]), _percent(size[key], size["total"]), tables[key]]
-            for words, key in parts.items()
+            for key, words in _STATUSES.items()
         ],
         right=["size", "share", "tables"],
     )
@@ -90,7 +91,7 @@ def print_audit(audit: Audit, rows: int) -> None:
         print_lines("")
         print_table(
             ["redundant table", "size", "all its rows are in", "kind"],
-            [[name, byte_text(num_bytes), parent, kind] for name, num_bytes, parent, kind in found[:rows]],
+            [[row["table"], byte_text(row["bytes"]), row["in"], row["kind"]] for row in found[:rows]],
             right=["size"],
         )
         _print_more(len(found) - rows)
@@ -109,30 +110,22 @@ def print_audit(audit: Audit, rows: int) -> None:
         print_lines("", "run it again to go on with what is still open")
 
 
-def _redundancies(graph: Graph) -> list[tuple[str, int, str, str]]:
-    """Redundant tables, the largest first: name, bytes, a table that has all its rows, duplicate or contained."""
-    redundant = {graph.names[table] for table in graph.redundant}
-    size = dict(zip(graph.names, graph.num_bytes, strict=True))
-    holder: dict[str, tuple[str, str]] = {}
-    for edge in graph.reduced.to_pylist():
-        if edge["child"] in redundant and edge["kind"] != "partial":
-            holder.setdefault(edge["child"], (edge["parent"], edge["kind"]))
-    return sorted(((name, size[name], *holder[name]) for name in holder), key=lambda found: (-found[1], found[0]))
-
-
-def _parts(graph: Graph) -> dict[str, frozenset[int]]:
-    """The tables told apart by what is known: redundant; open; ruled out, which have a row that no other table has."""
-    redundant, waiting = graph.redundant, graph.undecided - graph.redundant
-    everything = frozenset(range(len(graph.names)))
-    return {"total": everything, "redundant": redundant, "open": waiting, "ruled_out": everything - redundant - waiting}
+def _redundancies(graph: Graph) -> list[dict[str, Any]]:
+    """Redundant tables, the largest first, each with a table that has all its rows."""
+    return [
+        {"table": row["table"], "bytes": row["num_bytes"], "in": row["parent"], "kind": row["kind"]}
+        for row in graph.findings.to_pylist()
+        if row["status"] == "redundant"
+    ]
 
 
 def _bytes(graph: Graph) -> dict[str, int]:
-    return {key: sum(graph.num_bytes[table] for table in tables) for key, tables in _parts(graph).items()}
-
-
-def _counts(graph: Graph) -> dict[str, int]:
-    return {key: len(tables) for key, tables in _parts(graph).items()}
+    """Bytes of all tables, and by what is known of them."""
+    sizes = dict.fromkeys(("total", *_STATUSES), 0)
+    for row in graph.findings.to_pylist():
+        sizes[row["status"]] += row["num_bytes"]
+        sizes["total"] += row["num_bytes"]
+    return sizes
 
 
 def _summary(graph: Graph) -> str:

@@ -117,3 +117,16 @@ def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     index = (folder / "README.md").read_text(encoding="utf-8")
     assert [p.name for p in folder.glob("[0-9]*.md") if p.name not in index] == []
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = [p.stem for room in ("lake", "containment") for p in (ROOT / room).glob("*.py") if p.stem != "__init__"]
+    assert sorted(name for name in modules if f"`{name}`" not in text) == []
+
+
+def test_what_the_architecture_names_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    cells = [cell for line in text.splitlines() if line.startswith("| ") for cell in line.split("|")[1:3]]
+    named = {name for cell in cells for name in re.findall(r"`([a-z_]+)`", cell)} - {"apply"}
+    assert [n for n in named if not any((ROOT / room / f"{n}.py").exists() for room in ("lake", "containment"))] == []
