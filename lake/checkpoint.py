@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import uuid
-from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .changes import Commit, DataFile, DeletionFile
+from .checkpoint_parts import StatsObject, StatsOfRow, damaged, encode_stats, has_stats, read_part, stamped
 from .entry import FORMAT, log_path
-from .errors import Corrupt, NotFound, Unavailable
 from .snapshot import AttachedTable, OwnedTable, Snapshot, TableEntry, View
 
 if TYPE_CHECKING:
@@ -47,8 +45,6 @@ __all__ = [
 CHECKPOINTS: Final = "_lakelet/checkpoints/"
 HINT: Final = "_lakelet/hint"
 _NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}")
-_STATS_GROUP_ROWS: Final = 4_096
-_STATS_GROUPS_HELD: Final = 8
 
 _TABLES: Final = pa.schema(
     [
@@ -79,7 +75,6 @@ _FILES: Final = pa.schema(
         ("deletion_bytes", pa.int64()),
     ]
 )
-_STATS: Final = pa.schema([("stats", pa.large_string())])
 _COMMITS: Final = pa.schema(
     [
         ("version", pa.int64()),
@@ -175,38 +170,14 @@ def _part(name: str, part: str) -> str:
     return f"{CHECKPOINTS}{name}/{part}.parquet"
 
 
-def _read(data: bytes, path: str, schema: pa.Schema) -> pa.Table:
-    try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise _corrupt(path, f"it cannot be read: {error}") from error
-    found = (table.schema.metadata or {}).get(b"lakelet.format", b"")
-    if found.isdigit() and int(found) > FORMAT:
-        raise Unavailable(
-            f"{path} has format {int(found)}, this lakelet reads up to {FORMAT}: pip install --upgrade lakelet"
-        )
-    if not found.isdigit() or table.schema.names != schema.names:
-        raise _corrupt(path, f"found the columns {table.schema.names}, expected {schema.names}")
-    return table
-
-
-def _corrupt(path: str, what: str) -> Corrupt:
-    folder = path.rpartition("/")[0]
-    return Corrupt(
-        f"{path} is not a checkpoint: {what}; restore it from a copy of the lake, or, if nothing was ever expired, "
-        f"delete {folder} and {HINT}: the log holds everything",
-        path=path,
-    )
-
-
 def _columns(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: bytes) -> Snapshot:
     path = _part(name, "tables")
-    rows = _read(tables_data, path, _TABLES)
-    files = _decode_files(store, name, _read(files_data, _part(name, "files"), _FILES))
+    rows = read_part(tables_data, path, _TABLES)
+    files = _decode_files(store, name, read_part(files_data, _part(name, "files"), _FILES))
     metadata = {key.decode(): value.decode() for key, value in (rows.schema.metadata or {}).items()}
     tables: dict[str, TableEntry] = {}
     views: dict[str, View] = {}
@@ -235,85 +206,22 @@ def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: by
             raise ValueError(f"it holds version {version}")
         lake_id, hash_seed = metadata["lakelet.lake_id"], metadata["lakelet.hash_seed"]
     except (ValueError, TypeError, KeyError) as error:
-        raise _corrupt(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     return Snapshot(version, timestamp_us, lake_id, hash_seed, tables, names, views)
 
 
 def _decode_files(store: Store, name: str, table: pa.Table) -> Iterator[DataFile]:
-    stats = _StatsObject(store, _part(name, "stats"))
-    for row, (file_id, path, rows, size, schema_id, has_stats, *deleted) in enumerate(_columns(table)):
+    stats = StatsObject(store, _part(name, "stats"))
+    for row, (file_id, path, rows, size, schema_id, is_known, *deleted) in enumerate(_columns(table)):
         deletion = DeletionFile(*deleted) if deleted[0] is not None else None
-        yield DataFile(file_id, path, rows, size, schema_id, _StatsOfRow(stats, row) if has_stats else "", deletion)
+        yield DataFile(file_id, path, rows, size, schema_id, StatsOfRow(stats, row) if is_known else "", deletion)
 
 
 def _decode_commits(data: bytes, path: str) -> list[Commit]:
     return [
         Commit(version, timestamp_us, operation, commit_id, tuple(tables))
-        for version, timestamp_us, operation, commit_id, tables in _columns(_read(data, path, _COMMITS))
+        for version, timestamp_us, operation, commit_id, tables in _columns(read_part(data, path, _COMMITS))
     ]
-
-
-# --- statistics, lazily ------------------------------------------------------------------------------------------
-
-
-class _StatsObject:
-    """The ``stats`` object of a checkpoint, read a row group at a time; a few groups are held."""
-
-    def __init__(self, store: Store, path: str) -> None:
-        self._store = store
-        self._path = path
-        self._lock = threading.Lock()
-        self._groups: OrderedDict[int, pa.Array] = OrderedDict()
-
-    def text(self, row: int) -> str:
-        """The statistics in ``row``. NotFound when the object is gone, Corrupt when it is damaged."""
-        number, position = divmod(row, _STATS_GROUP_ROWS)
-        with self._lock:
-            group = self._groups.get(number)
-            if group is None:
-                group = self._groups[number] = self._read_group(number)
-            self._groups.move_to_end(number)
-            while len(self._groups) > _STATS_GROUPS_HELD:
-                self._groups.popitem(last=False)
-            if position >= len(group):
-                raise _corrupt(self._path, f"it has no row {row}")
-            text: str = group[position].as_py() or ""
-            return text
-
-    def _read_group(self, number: int) -> pa.Array:
-        try:
-            with (
-                self._store.arrow.open_input_file(self._path) as source,
-                pq.ParquetFile(source, page_checksum_verification=True) as file,
-            ):
-                return file.read_row_group(number, columns=["stats"]).column(0).combine_chunks()
-        except FileNotFoundError as error:
-            raise NotFound(f"{self._path} is gone: its version was expired") from error
-        except (pa.ArrowException, IndexError) as error:
-            raise _corrupt(self._path, str(error)) from error
-        except OSError as error:
-            raise Unavailable(f"could not read {self._path}: {error}") from error
-
-
-class _StatsOfRow:
-    """The statistics of one file, where they lie."""
-
-    __slots__ = ("_row", "_source")
-
-    def __init__(self, source: _StatsObject, row: int) -> None:
-        self._source = source
-        self._row = row
-
-    def load(self) -> str:
-        """The text; "" when the checkpoint was expired, since unknown statistics only prune less."""
-        try:
-            return self.require()
-        except NotFound:
-            return ""
-
-    def require(self) -> str:
-        """The text; NotFound when the checkpoint was expired."""
-        return self._source.text(self._row)
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -328,7 +236,7 @@ def write_checkpoint(store: Store, snapshot: Snapshot, commits: Sequence[Commit]
     files = [
         file for table in snapshot.tables.values() if isinstance(table, OwnedTable) for file in table.files.values()
     ]
-    store.put(_part(name, "stats"), _encode_stats(files))
+    store.put(_part(name, "stats"), encode_stats(files))
     store.put(_part(name, "commits"), _encode(_commit_rows(commits), _COMMITS))
     store.put(_part(name, "files"), _encode(_file_rows(files), _FILES))
     metadata = {
@@ -348,42 +256,19 @@ def point_hint(store: Store, name: str) -> None:
         store.put(HINT, json.dumps({"format": FORMAT, "checkpoint": name}).encode())
 
 
-def _stamped(schema: pa.Schema, metadata: dict[str, str] | None = None) -> pa.Schema:
-    return schema.with_metadata({"lakelet.format": str(FORMAT), **(metadata or {})})
-
-
 def _encode(rows: list[tuple[Any, ...]], schema: pa.Schema, metadata: dict[str, str] | None = None) -> bytes:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     sink = pa.BufferOutputStream()
-    table = pa.Table.from_arrays(arrays, schema=_stamped(schema, metadata))
+    table = pa.Table.from_arrays(arrays, schema=stamped(schema, metadata))
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue())
-
-
-def _encode_stats(files: list[DataFile]) -> bytes:
-    schema = _stamped(_STATS)
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True, use_dictionary=False) as writer:
-        for start in range(0, len(files), _STATS_GROUP_ROWS):
-            texts = [_stats_text(file) for file in files[start : start + _STATS_GROUP_ROWS]]
-            writer.write_table(pa.Table.from_arrays([pa.array(texts, pa.large_string())], schema=schema))
-    return bytes(sink.getvalue())
-
-
-def _stats_text(file: DataFile) -> str:
-    held = file.stats_in_hand()
-    return held.require() if isinstance(held, _StatsOfRow) else file.stats
-
-
-def _has_stats(file: DataFile) -> bool:
-    return file.stats_in_hand() != ""
 
 
 def _file_rows(files: list[DataFile]) -> list[tuple[Any, ...]]:
     none = (None, None, None)
     return [
-        (f.file_id, f.path, f.num_rows, f.num_bytes, f.schema_id, _has_stats(f))
+        (f.file_id, f.path, f.num_rows, f.num_bytes, f.schema_id, has_stats(f))
         + ((f.deletion.path, f.deletion.rows, f.deletion.num_bytes) if f.deletion else none)
         for f in files
     ]

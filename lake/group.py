@@ -1,28 +1,25 @@
 """Committing: the queue of one process, and the race for the next slot against all others.
 
-Commits that wait in one process go into one log entry, under one version. Whoever holds the leader's lock takes the
-queue; the others find their commit done when the lock comes to them. A commit whose requirements fail gets its own
-Conflict and the rest go on without it.
+Commits that wait in one process go into one log entry, under one version. The first to come leads: it takes the queue,
+commits for all in it, and hands over to whoever came meanwhile. A commit whose requirements fail gets its own Conflict
+and the rest go on without it.
 """
 
 from __future__ import annotations
 
 import copy
-import random
 import secrets
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from .changes import Change, Commit, CreateLake, DeleteRows, Requirement
-from .entry import CommitRecord, Entry, decode, encode, log_path
-from .errors import CommitUnknown, Conflict, Corrupt, InvalidInput, LakeletError, LimitExceeded, Unavailable
-from .floor import read_floor
+from .entry import CommitRecord, Entry, decode, encode
+from .errors import CommitUnknown, Conflict, Corrupt, InvalidInput, LakeletError, LimitExceeded
 from .limits import COMMIT_GROUP_CHANGES, COMMIT_RETRY_SECONDS, LOG_ENTRY_BYTES
-from .replay import read_slot
+from .slot import pause, take_slot
 from .snapshot import OwnedTable, Snapshot, apply, changed_names, unmet
 from .stores import probe
 
@@ -34,8 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "Member"]
 
-_BACKOFF_SECONDS: Final = (0.001, 0.05)
-"""The jittered pause after a lost race: the first one at most, and any later one at most."""
+_GATHER_SECONDS: Final = 0.005
+_GATHER_SHARE: Final = 0.1
+"""How long a leader waits for company: at most so long, and at most this share of what the last entry took."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,16 +55,35 @@ class Member:
     snapshot: Snapshot | None = None
     error: BaseException | None = None
     rebase_on: Snapshot | None = None
+    leads: bool = False
+    turn: threading.Event = field(default_factory=threading.Event)
 
     @property
     def is_settled(self) -> bool:
         """Whether one of the outcomes is set."""
         return self.snapshot is not None or self.error is not None or self.rebase_on is not None
 
+    def succeed(self, snapshot: Snapshot) -> None:
+        """Committed: ``snapshot`` is the lake right after."""
+        self.snapshot = snapshot
+        self.turn.set()
+
     def fail(self, error: BaseException) -> None:
         """Not committed, or unknown: each member gets an error of its own, since each caller raises it."""
-        self.error = copy.copy(error)
-        self.error.__cause__ = error.__cause__
+        other = copy.copy(error)
+        other.__cause__ = error.__cause__
+        self.error = other
+        self.turn.set()
+
+    def send_back(self, snapshot: Snapshot) -> None:
+        """Its deletions must be made anew, on top of those in ``snapshot``."""
+        self.rebase_on = snapshot
+        self.turn.set()
+
+    def start_again(self, changes: Sequence[Change]) -> None:
+        """Ready to be submitted with ``changes`` made on top of ``rebase_on``."""
+        assert self.rebase_on is not None
+        self.changes, self.base_version, self.rebase_on = tuple(changes), self.rebase_on.version, None
 
 
 @dataclass(slots=True)
@@ -89,25 +106,43 @@ class Group:
         self._clock = clock
         self._queue: list[Member] = []
         self._queue_lock = threading.Lock()
-        self._leader_lock = threading.Lock()
+        self._in_hand: list[Member] = []
+        self._has_leader = False
         self._probed = False
         self._is_contended = False
+        self._last_members = 1
+        self._last_seconds = 0.0
 
     def submit(self, member: Member) -> None:
         """Bring ``member`` to an outcome. What goes wrong is its ``error``; only interrupts are raised here."""
-        with self._queue_lock:
-            self._queue.append(member)
+        member.turn.clear()
         try:
-            with self._leader_lock:
-                while not member.is_settled:
-                    with self._queue_lock:
-                        if member not in self._queue:  # a leader was interrupted with it in hand
-                            self._queue.append(member)
-                    self._lead()
-        finally:  # an interrupted caller is told so, and nobody else should commit for it afterwards
             with self._queue_lock:
-                if member in self._queue:
+                self._queue.append(member)
+                member.leads, self._has_leader = not self._has_leader, True
+            if not member.leads:
+                member.turn.wait()
+            while not member.is_settled:
+                self._lead()
+        finally:
+            with self._queue_lock:
+                if member.leads:
+                    self._hand_over(member)
+                if member in self._queue:  # its caller was interrupted: nobody should commit for it any more
                     self._queue.remove(member)
+
+    def _hand_over(self, leader: Member) -> None:
+        """Whoever waits longest leads next; the queue's lock is held. What an interrupted leader had in hand waits again."""
+        leader.leads = False
+        stranded = [member for member in self._in_hand if not member.is_settled and member not in self._queue]
+        self._queue[:0] = [member for member in stranded if member is not leader]
+        self._in_hand.clear()
+        if leader in self._queue:
+            self._queue.remove(leader)
+        self._has_leader = bool(self._queue)
+        if self._queue:
+            self._queue[0].leads = True
+            self._queue[0].turn.set()
 
     # --- the leader --------------------------------------------------------------------------------------------------
 
@@ -117,6 +152,8 @@ class Group:
         attempt = 0
         is_writing = False
         try:
+            self._gather()
+            self._in_hand.clear()
             while True:
                 batch += self._take(batch)
                 # while others commit too, reading first is cheaper than writing in vain; alone, it is one more request
@@ -130,30 +167,34 @@ class Group:
                 if staged is None:
                     return
                 is_writing = True
-                if self._write(staged.entry, staged.data):
+                started = time.monotonic()
+                if take_slot(self._store, staged.entry, staged.data):
                     self._is_contended = attempt > 0 or head.version > known.version
+                    self._last_members, self._last_seconds = len(batch), time.monotonic() - started
                     self._head.publish(staged.after, staged.lines)
                     for member in batch:
-                        member.snapshot = staged.after
+                        member.succeed(staged.after)
                     return
                 is_writing = False
                 attempt += 1
                 batch = self._in_time(batch, attempt)
                 if not batch:
                     return
-                _pause(attempt)
+                pause(attempt)
         except LakeletError as error:
             for member in batch:
                 if not member.is_settled:
                     member.fail(error)
         except BaseException as error:
-            unsettled = [member for member in batch if not member.is_settled]
-            if is_writing:
-                for member in unsettled:
+            for member in batch if is_writing else ():
+                if not member.is_settled:
                     member.fail(CommitUnknown(f"interrupted while committing ({error!r}): re-read the lake"))
-            else:
-                self._give_back(unsettled)
             raise
+
+    def _gather(self) -> None:
+        """Those whose commits shared the last entry are likely to be back soon: a short wait saves them a long one."""
+        if self._last_members > len(self._queue):
+            time.sleep(min(_GATHER_SECONDS, _GATHER_SHARE * self._last_seconds))
 
     def _take(self, batch: Sequence[Member]) -> list[Member]:
         """Waiting members, up to what one entry may hold. A member too big for company goes alone."""
@@ -165,6 +206,7 @@ class Group:
                 if (batch or taken) and changes > COMMIT_GROUP_CHANGES:
                     break
                 taken.append(self._queue.pop(0))
+                self._in_hand.append(taken[-1])
         return taken
 
     def _give_back(self, members: Sequence[Member]) -> None:
@@ -239,63 +281,6 @@ class Group:
                 )
         return [member for member in batch if not member.is_settled]
 
-    # --- one slot ----------------------------------------------------------------------------------------------------
-
-    def _write(self, entry: Entry, data: bytes) -> bool:
-        """Whether the slot is ours. Lost answers are settled by reading the slot back and comparing commit ids.
-
-        Raises Unavailable when the store refused and nothing was written, CommitUnknown when that cannot be told.
-        """
-        path = log_path(entry.version)
-        deadline = time.monotonic() + COMMIT_RETRY_SECONDS
-        in_doubt: Exception | None = None
-        for attempt in count(1):
-            refused: Exception | None = None
-            try:
-                if self._store.create(path, data):
-                    self._check_floor(entry)
-                    return True
-            except Unavailable as error:
-                refused = error
-            except Exception as error:  # whatever a store raises, the put may have happened
-                in_doubt = error
-            try:
-                found = read_slot(self._store, entry.version)
-            except Unavailable as error:
-                found = None
-                if refused is None:
-                    in_doubt = in_doubt or error
-            if found is not None:
-                # taken: by ours, if an earlier try of ours or of the SDK got through without an answer
-                if found.commit_ids != entry.commit_ids:
-                    return False
-                self._check_floor(entry)
-                return True
-            if refused is not None and in_doubt is None:
-                raise refused
-            self._check_floor(entry)  # taken, yet not there: perhaps it was expired long ago
-            if time.monotonic() > deadline:
-                break
-            _pause(attempt)
-        raise CommitUnknown(
-            f"no answer to committing version {entry.version} ({in_doubt or 'it is taken, but cannot be read'}): look "
-            f"in history() for the commit ids {sorted(entry.commit_ids)} before retrying"
-        ) from in_doubt
-
-    def _check_floor(self, entry: Entry) -> None:
-        """A slot at or below the floor may have been free only because its entry was expired."""
-        try:
-            floor = read_floor(self._store)
-        except LakeletError as error:
-            raise CommitUnknown(
-                f"version {entry.version} was written, but whether it was expired meanwhile cannot be told: {error}"
-            ) from error
-        if entry.version <= floor:
-            raise CommitUnknown(
-                f"version {entry.version} was expired (the floor is {floor}) while this commit was on its way: "
-                "reload the lake and look whether its changes are there"
-            )
-
 
 def _try(
     snapshot: Snapshot, member: Member, changes: tuple[Change, ...], version: int, timestamp_us: int
@@ -326,7 +311,7 @@ def _is_outdated(snapshot: Snapshot, changes: Sequence[Change]) -> bool:
 def _settle(member: Member, head: Snapshot, verdict: LakeletError | None) -> None:
     """The outcome of a member that cannot be committed on top of ``head``."""
     if verdict is None:
-        member.rebase_on = head
+        member.send_back(head)
     elif isinstance(verdict, Corrupt):
         # impossible on the snapshot that the caller saw is the caller's mistake; on a later one it is a lost race
         if member.base_version >= head.version:
@@ -350,8 +335,3 @@ def _checked_bytes(entry: Entry) -> bytes:
     except Corrupt as error:
         raise InvalidInput(f"the commit could not be read back ({error}); nothing was committed") from error
     return data
-
-
-def _pause(attempt: int) -> None:
-    first, most = _BACKOFF_SECONDS
-    time.sleep(random.uniform(0, min(most, first * 2 ** min(attempt, 16))))

@@ -192,8 +192,7 @@ class Log:
             if time.monotonic() > member.deadline:
                 raise Conflict("rows were deleted again and again from the same files; nothing was committed: retry")
             # in this thread, so that nobody else waits for the reading and writing that it takes
-            member.changes = tuple(rebase(member.rebase_on, member.changes))
-            member.base_version, member.rebase_on = member.rebase_on.version, None
+            member.start_again(rebase(member.rebase_on, member.changes))
 
     def check_writable(self) -> None:
         """Raise InvalidInput when the log was opened read-only."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["advance", "entries", "read_slot", "replay"]
 
-_PROBES: Final = (4, 32, 128, 512)
+_PROBES: Final = (4, 32, 256)
 """Slots asked for at once: few at first, since mostly there is nothing new, then more while there is."""
 
 
@@ -32,7 +32,7 @@ def entries(store: Store, after: int, until: int | None = None, first: Sequence[
     ``first`` is what the caller has read of the first slots already. Raises Corrupt when an entry before the newest
     is missing, NotFound when one up to ``until`` is.
     """
-    version, found, step = after, first, 0
+    version, found, step = after, first, len(_PROBES) - 1 if first else 0
     while until is None or version < until:
         for position, data in enumerate(found):
             if version == until:

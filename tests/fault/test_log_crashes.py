@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakelet.lake import group as group_module
 from lakelet.lake import log as log_module
+from lakelet.lake import slot as slot_module
 from lakelet.lake.changes import AddFiles, CreateTable, DataFile, TableUnchanged
 from lakelet.lake.errors import CommitUnknown, Conflict, Unavailable
 from lakelet.lake.log import Log
@@ -232,7 +233,8 @@ def commit_through_faults(store: Store, faults: dict[int, str]) -> None:
 def test_every_answer_lost_once(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setattr(log_module, "CHECKPOINT_EVERY_VERSIONS", 3)
     monkeypatch.setattr(group_module, "COMMIT_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(group_module, "_BACKOFF_SECONDS", (0.0, 0.001))
+    monkeypatch.setattr(slot_module, "COMMIT_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(slot_module, "_BACKOFF_SECONDS", (0.0, 0.001))
     for at in range(40):
         commit_through_faults(open_store(f"memory://{uuid.uuid4().hex}"), {at: fault})
 
@@ -248,7 +250,8 @@ def test_many_answers_lost(faults: dict[int, str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_module, "CHECKPOINT_EVERY_VERSIONS", 3)
         patch.setattr(group_module, "COMMIT_RETRY_SECONDS", 0.02)
-        patch.setattr(group_module, "_BACKOFF_SECONDS", (0.0, 0.001))
+        patch.setattr(slot_module, "COMMIT_RETRY_SECONDS", 0.02)
+        patch.setattr(slot_module, "_BACKOFF_SECONDS", (0.0, 0.001))
         commit_through_faults(open_store(f"memory://{uuid.uuid4().hex}"), faults)
 
 

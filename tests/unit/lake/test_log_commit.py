@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lakelet.lake import group as group_module
 from lakelet.lake import log as log_module
+from lakelet.lake import slot as slot_module
 from lakelet.lake.changes import (
     AddFiles,
     Change,
@@ -345,6 +346,7 @@ def test_an_entry_above_the_limit_is_split_and_a_single_one_refused(
 def test_a_writer_that_never_wins_gives_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     base = create(Log(store), "t", "a")
     monkeypatch.setattr(group_module, "COMMIT_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(slot_module, "COMMIT_RETRY_SECONDS", 0.0)
 
     class Unlucky:
         """Somebody else is always a moment faster."""
@@ -513,6 +515,7 @@ def test_a_refusal_is_unavailable_and_nothing_happened(store: Store) -> None:
 def test_what_cannot_be_settled_is_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     create(Log(store), "t", "a")
     monkeypatch.setattr(group_module, "COMMIT_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(slot_module, "COMMIT_RETRY_SECONDS", 0.05)
     lossy: Any = LossyStore(store, ["lost before"] * 1_000)
     with pytest.raises(CommitUnknown, match="history"):
         append(Log(lossy), "t", "x")

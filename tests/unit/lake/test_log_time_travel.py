@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lakelet.lake import checkpoint as checkpoint_module
+from lakelet.lake import checkpoint_parts as parts_module
 from lakelet.lake import log as log_module
 from lakelet.lake.changes import (
     AddFiles,
@@ -181,8 +181,8 @@ def test_statistics_come_when_they_are_read(store: Store) -> None:
 
 
 def test_a_checkpoint_of_a_checkpoint_carries_the_statistics(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_module, "_STATS_GROUP_ROWS", 3)
-    monkeypatch.setattr(checkpoint_module, "_STATS_GROUPS_HELD", 2)
+    monkeypatch.setattr(parts_module, "_STATS_GROUP_ROWS", 3)
+    monkeypatch.setattr(parts_module, "_STATS_GROUPS_HELD", 2)
     log = Log(store)
     made = fill(log, 20)
     log.checkpoint(made[15])
@@ -232,7 +232,7 @@ def test_a_checkpoint_of_a_newer_lakelet_is_not_guessed_at(store: Store, monkeyp
     log = Log(store)
     fill(log, 8)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "FORMAT", 2)
+        patch.setattr(parts_module, "FORMAT", 2)
         log.checkpoint(log.latest())
     with pytest.raises(Unavailable, match="upgrade"):
         Log(store).latest()
