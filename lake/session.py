@@ -9,8 +9,8 @@ Names: DuckDB folds case, the lake does not. A name is looked up as written, the
 that differs in case. One query cannot use two tables whose names differ in case only.
 
 What may be run: one statement a call, that reads: SELECT and its kin (FROM, VALUES, WITH, PIVOT, DESCRIBE, SUMMARIZE,
-SHOW TABLES), EXPLAIN, and COPY … TO a file. Python variables are never taken for tables. Functions that read files
-(``read_parquet``, ``read_csv``) are the caller's right.
+SHOW TABLES), EXPLAIN, and COPY … TO a file. Python variables are never taken for tables. The time zone is UTC.
+Functions that read files (``read_parquet``, ``read_csv``) are the caller's right.
 """
 
 from __future__ import annotations
@@ -215,7 +215,10 @@ def _connect() -> duckdb.DuckDBPyConnection:
         import duckdb
     except ImportError as e:
         raise Unavailable("SQL needs DuckDB: pip install 'duckdb>=2.0'.") from e
-    return duckdb.connect(":memory:", config={"python_enable_replacements": False})
+    connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
+    # the same answer on every machine, and the same as a ``where``: cursors inherit it
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    return connection
 
 
 def _mend(kind: str) -> str:

@@ -233,3 +233,11 @@ def test_threads_share_an_engine(lake):
         thread.join(60)
     assert failures == []
     assert lake.sql("SELECT count(*), count(DISTINCT (w, i)) FROM t").fetchall() == [(30, 30)]
+
+
+def test_times_are_utc_in_sql_and_in_conditions(lake, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    at = dt.datetime(2026, 1, 1, 23, 30, tzinfo=dt.UTC)
+    lake.write("t", pa.table({"ts": pa.array([at], pa.timestamp("us", "UTC"))}))
+    assert lake.sql("SELECT day(ts) FROM t").fetchall() == [(1,)]
+    assert lake.table("t").to_arrow(where="day(ts) = 1").num_rows == 1
