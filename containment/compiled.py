@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from .mixing import HI_FACTORS, HI_SHIFTS, LO_FACTORS, LO_SHIFTS
 
-__all__ = ["bits_of", "compiled", "hi", "lo", "load", "load_byte", "u64"]
+__all__ = ["bits_of", "compiled", "hi", "inlined", "lo", "load", "load_byte", "u64"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -28,6 +28,11 @@ def compiled(function: _F) -> _F:
         return cast("_F", numba.njit(nogil=True, cache=True)(function))
     except RuntimeError:  # neither the source's folder nor the user's cache can be written
         return cast("_F", numba.njit(nogil=True)(function))
+
+
+def inlined(function: _F) -> _F:
+    """A part of kernels, written into each: a call would count references to every array it hands over."""
+    return cast("_F", numba.njit(inline="always")(function))
 
 
 def u64(*numbers: int) -> tuple[np.uint64, ...]:

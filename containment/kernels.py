@@ -1,7 +1,7 @@
 """The hashing of :mod:`.mixing` in Numba: one pass a column, the same hashes bit for bit.
 
 Importing this module takes most of a second; kernels compile at their first use and are cached on disk where that can
-be written. All kernels release the GIL. Arrays from Arrow are read-only, so signatures are left to be inferred.
+be written. All kernels release the GIL.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .canonical import (
     fifth_bound,
     fifth_inverse,
 )
-from .compiled import bits_of, compiled, hi, lo, load, load_byte, u64
+from .compiled import bits_of, compiled, hi, inlined, lo, load, load_byte, u64
 from .mixing import STRING_BYTES_MAX, Lanes, NumpyKernels
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def decimals(
     """As canonical.decimal_words, mixed; rows whose unscaled value exceeds int64 are marked in ``large``, counted."""
     count, width = 0, words.shape[1]
     lowest = -bound - 1 if scale == 0 else -bound
+    shift = min(scale, 63)
+    fraction = (np.int64(1) << shift) - np.int64(1)
     for i in range(len(words)):
         value = words[i, 0]
         fits = width == 1 or words[i, 1] == value >> 63
@@ -106,24 +108,23 @@ def decimals(
             large[i] = True
             count += 1
             continue
+        # Choices, not branches: digits are random, and a branch guessed wrong costs more than all of this.
         fifth = np.int64(np.uint64(value) * inverse)  # unsigned: Numba leaves signed overflow undefined
-        form = DECIMAL + scale
-        word = np.uint64(value)
-        if value == 0:
-            form = INTEGER
-        elif lowest <= fifth <= bound:
-            whole = fifth >> min(scale, 63)
-            if whole << min(scale, 63) == fifth:
-                word, form = np.uint64(whole), INTEGER
-            elif np.int64(np.float64(fifth)) == fifth:
-                word, form = bits_of(np.float64(fifth) * factor), FLOAT
-        if form >= DECIMAL:
+        tenth = np.int64(np.uint64(value) * TENTH_INVERSE)
+        as_float = np.float64(fifth)
+        divides = (fifth >= lowest) & (fifth <= bound)
+        integral = divides & (fifth & fraction == 0)
+        exact = divides & (np.int64(as_float) == fifth)
+        strip = (tenth & 1 == 0) & (tenth >= -TENTH_BOUND) & (tenth <= TENTH_BOUND) & (not integral) & (not exact)
+        value = tenth >> 1 if strip else value
+        form = INTEGER if integral else (FLOAT if exact else DECIMAL + scale - np.int64(strip))
+        if scale > 2 and strip:
             tenth = np.int64(np.uint64(value) * TENTH_INVERSE)
             while tenth & 1 == 0 and -TENTH_BOUND <= tenth <= TENTH_BOUND:
                 value = tenth >> 1
                 form -= 1
                 tenth = np.int64(np.uint64(value) * TENTH_INVERSE)
-            word = np.uint64(value)
+        word = np.uint64(fifth >> shift) if integral else (bits_of(as_float * factor) if exact else np.uint64(value))
         out_lo[i] = lo(keys[0, form] ^ word)
         out_hi[i] = hi(keys[1, form] ^ word)
     return count
@@ -142,7 +143,7 @@ def nanoseconds(values: Array, base: int, keys: Array, out_lo: Array, out_hi: Ar
         out_hi[i] = hi(keys[1, form] ^ word)
 
 
-@compiled
+@inlined
 def _sum_words(
     address: int, start: int | np.int64, stop: int | np.int64, places: Array, word_key: Array
 ) -> tuple[np.uint64, np.uint64]:
@@ -257,30 +258,42 @@ def _empty(n: int) -> Lanes:
     return Lanes(np.empty(n, np.uint64), np.empty(n, np.uint64))
 
 
-def _frozen(values: NDArray[Any]) -> NDArray[Any]:
-    """A read-only view, as arrays from Arrow are; narrow integers widened: each kernel then compiles for few types."""
+class _Opened:
+    """An array's memory without its read-only flag."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        interface = dict(values.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self.owner = values
+
+
+def _opened(values: NDArray[Any]) -> NDArray[Any]:
+    """The values for a kernel that only reads them, sharing memory; narrow integers are widened.
+
+    Arrays from Arrow are read-only, which takes Numba's dispatch off its fast path, tens of microseconds a call; and
+    each kernel now compiles for few types.
+    """
     if values.dtype.kind in "iu" and values.dtype.itemsize < 4:
-        values = values.astype(np.int32)
-    elif values.dtype == np.uint32:
-        values = values.astype(np.int64)
-    view = values.view()
-    view.flags.writeable = False
-    return view
+        return values.astype(np.int32)
+    if values.dtype == np.uint32:
+        return values.astype(np.int64)
+    return values if values.flags.writeable else np.asarray(_Opened(values))
 
 
 class CompiledKernels(NumpyKernels):
-    """The methods of NumpyKernels, compiled where that pays."""
+    """The methods of NumpyKernels, compiled where that pays. Forms go on as plain ints: enums dispatch slowly."""
 
     def integers(self, values: NDArray[np.integer[Any]], form: int) -> Lanes:
         """As the NumPy one."""
         out = _empty(len(values))
-        integers(_frozen(values), form, self.keys.forms, out.lo, out.hi)
+        integers(_opened(values), int(form), self.keys.forms, out.lo, out.hi)
         return out
 
     def unsigned(self, values: NDArray[np.uint64]) -> Lanes:
         """As the NumPy one."""
         out = _empty(len(values))
-        unsigned(_frozen(values), self.keys.forms, out.lo, out.hi)
+        unsigned(_opened(values), self.keys.forms, out.lo, out.hi)
         return out
 
     def floats(self, values: NDArray[np.floating[Any]]) -> Lanes:
@@ -288,7 +301,7 @@ class CompiledKernels(NumpyKernels):
         if values.dtype == np.float16:
             values = values.astype(np.float32)  # exact; Numba has no arithmetic on halves
         out = _empty(len(values))
-        floats(_frozen(values), self.keys.forms, out.lo, out.hi)
+        floats(_opened(values), self.keys.forms, out.lo, out.hi)
         return out
 
     def decimals(self, words: NDArray[np.int64], scale: int) -> tuple[Lanes, NDArray[np.intp]]:
@@ -297,7 +310,7 @@ class CompiledKernels(NumpyKernels):
             return super().decimals(words, scale)
         out, large = _empty(len(words)), np.zeros(len(words), np.bool_)
         inverse, bound = np.uint64(fifth_inverse(scale) % 2**64), np.int64(fifth_bound(scale))
-        count = decimals(_frozen(words), scale, inverse, bound, 2.0**-scale, self.keys.forms, large, out.lo, out.hi)
+        count = decimals(_opened(words), scale, inverse, bound, 2.0**-scale, self.keys.forms, large, out.lo, out.hi)
         return out, np.flatnonzero(large) if count else np.empty(0, np.intp)
 
     def temporal(self, values: NDArray[np.int64], unit: str, base: int) -> Lanes:
@@ -307,20 +320,20 @@ class CompiledKernels(NumpyKernels):
         if unit != "ns":
             return super().temporal(values, unit, base)
         out = _empty(len(values))
-        nanoseconds(_frozen(values), base, self.keys.forms, out.lo, out.hi)
+        nanoseconds(_opened(values), int(base), self.keys.forms, out.lo, out.hi)
         return out
 
     def strings(self, data: NDArray[np.uint8], offsets: NDArray[np.integer[Any]], form: int) -> Lanes:
         """As the NumPy one."""
         out, keys = _empty(len(offsets) - 1), self.keys
-        strings(data.ctypes.data, _frozen(offsets), form, keys.positions, keys.word, keys.forms, out.lo, out.hi)
+        strings(data.ctypes.data, _opened(offsets), int(form), keys.positions, keys.word, keys.forms, out.lo, out.hi)
         return out
 
     def views(self, words: NDArray[np.uint64], buffers: list[pa.Buffer], form: int) -> Lanes | None:
         """Arrow's string views, shape (n, 2), into ``buffers``; those over STRING_BYTES_MAX come out undefined."""
         out, keys = _empty(len(words)), self.keys
         addresses = np.array([buffer.address for buffer in buffers], np.int64)
-        views(words, addresses, form, keys.positions, keys.word, keys.forms, out.lo, out.hi)
+        views(_opened(words), addresses, int(form), keys.positions, keys.word, keys.forms, out.lo, out.hi)
         return out
 
     def lists(self, elements: Lanes, offsets: NDArray[np.int64]) -> Lanes:
@@ -342,5 +355,5 @@ class CompiledKernels(NumpyKernels):
     def gather(self, values: Lanes, indices: NDArray[np.integer[Any]]) -> Lanes:
         """As the NumPy one."""
         out = _empty(len(indices))
-        gather(values.lo, values.hi, _frozen(indices), out.lo, out.hi)
+        gather(values.lo, values.hi, _opened(indices), out.lo, out.hi)
         return out

@@ -37,6 +37,7 @@ FIRST_SORT_ROWS: Final = 1 << 16
 """A set is looked through for repeats when it has so many rows, so that few distinct ones stay few."""
 PROBE_ROWS: Final = 1 << 16
 FIRST_PROBE_ROWS: Final = 256
+SMALL_ROWS: Final = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,10 @@ class RowSets:
         start, size, found = 0, min(most, FIRST_PROBE_ROWS), 0
         while start < ours.rows:
             block = ours.read(start, start + size)
-            found += count_found(block, theirs.between(int(block.lo[0]), int(block.lo[-1])))
+            if isinstance(theirs, MemoryRun) and theirs.rows <= SMALL_ROWS:
+                found += count_found(block, theirs.lanes)  # narrowing the range first would cost more than it saves
+            else:
+                found += count_found(block, theirs.between(int(block.lo[0]), int(block.lo[-1])))
             start += len(block)
             if start - found > missing_max:
                 return Overlap(child, parent, found, ours.rows, False)
