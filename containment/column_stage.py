@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ColumnStage"]
 
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 _CHEAP: Final = 0.5
 """Columns are probed while together they cost at most this share of all columns that the pair needs."""
 _TELLING: Final = 0.1

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..lake.statistics import Bounds
+    from .canonical import Family
     from .schema_graph import SchemaClass
 
 __all__ = ["Profiles", "profiles", "surviving"]
@@ -36,6 +37,7 @@ _PAIR_CELLS: Final = 2_000_000
 _CHILD_LOW, _CHILD_HIGH, _LOW, _HIGH, _APART_LOW, _APART_HIGH, _FLAGS = range(7)
 _HAS_NULL, _NO_NULL, _HAS_VALUE, _ALL_NULL, _NO_NAN = 1, 2, 4, 8, 16
 _UNIT_NS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_TEMPORAL: Final = frozenset({"date", "time", "timestamp", "timestamp with zone", "duration"})
 _DAY_NS: Final = 86_400 * 10**9
 
 
@@ -64,21 +66,28 @@ def profiles(
 
     Tables in ``apart`` have a profile of their own each.
     """
-    cells = [np.empty((len(c.tables), len(c.tokens), 7), dtype=np.int64) for c in classes]
-    values: dict[object, list[tuple[Any, NDArray[np.int64], int]]] = {}
-    for class_cells, own in zip(cells, classes, strict=True):
-        class_cells[:, :, _CHILD_LOW] = class_cells[:, :, _HIGH] = class_cells[:, :, _APART_HIGH] = _MOST
-        class_cells[:, :, _CHILD_HIGH] = class_cells[:, :, _LOW] = class_cells[:, :, _APART_LOW] = _LEAST
-        class_cells[:, :, _FLAGS] = 0
-        families = [values.setdefault(f, []) for f in own.families]
-        for at, table in enumerate(own.tables.tolist()):
-            known, schema, rows = bounds(table), schemas[table], num_rows[table]
-            for column, name in enumerate(own.columns[at]):
+    starts = np.cumsum([0] + [len(c.tables) * len(c.tokens) for c in classes])
+    flat = np.empty((int(starts[-1]), 7), dtype=np.int64)
+    flat[:, [_CHILD_LOW, _HIGH, _APART_HIGH]] = _MOST
+    flat[:, [_CHILD_HIGH, _LOW, _APART_LOW]] = _LEAST
+    flat[:, _FLAGS] = 0
+    waiting: dict[Family, _Waiting] = {}
+    for start, own in zip(starts[:-1].tolist(), classes, strict=True):
+        columns = [(waiting.setdefault(f, _Waiting()), f.kind in _TEMPORAL) for f in own.families]
+        row = start
+        for names, table in zip(own.columns, own.tables.tolist(), strict=True):
+            known, rows = bounds(table), num_rows[table]
+            for name, (values, temporal) in zip(names, columns, strict=True):
                 found = known.get(name)
                 if found is not None:
-                    _fill(class_cells[at, column], found, schema, name, rows, families[column])
-    for found_values in values.values():
-        _rank(found_values)
+                    values.take(row, found, rows, _scale(schemas[table].field(name).type) if temporal else 1)
+                row += 1
+    for values in waiting.values():
+        values.fill(flat)
+    cells = [
+        flat[start:stop].reshape(len(own.tables), len(own.tokens), 7)
+        for start, stop, own in zip(starts[:-1].tolist(), starts[1:].tolist(), classes, strict=True)
+    ]
     result = []
     for class_cells, own in zip(cells, classes, strict=True):
         rows_of = np.array([num_rows[t] for t in own.tables.tolist()], dtype=np.float64)
@@ -92,44 +101,58 @@ def profiles(
     return result
 
 
-def _fill(
-    cell: NDArray[np.int64],
-    found: Bounds,
-    schema: pa.Schema,
-    name: str,
-    rows: int,
-    values: list[tuple[Any, NDArray[np.int64], int]],
-) -> None:
-    """Note the flags of one column; its bounds wait in ``values`` as (value, cell, slot) for their rank."""
-    flags = 0
-    low, high = _ordered(found.min), _ordered(found.max)
-    floating = low is None or isinstance(low, float) or high is None or isinstance(high, float)
-    if found.null_count is not None:
-        flags |= _HAS_NULL if found.null_count > 0 else _NO_NULL
-        if found.null_count >= rows:
-            flags |= _ALL_NULL
-        elif not floating:
-            flags |= _HAS_VALUE
-    if (low is not None and found.min_exact) or (high is not None and found.max_exact):
-        flags |= _HAS_VALUE
-    if not floating or found.nan_count == 0:
-        flags |= _NO_NAN
-    cell[_FLAGS] = flags
-    if low is None and high is None:
-        return
-    scale = _scale(schema.field(name).type) if isinstance(low if low is not None else high, int) else 1
-    for value, exact, own_slot, slot, apart in (
-        (low, found.min_exact, _CHILD_LOW, _LOW, _APART_LOW),
-        (high, found.max_exact, _CHILD_HIGH, _HIGH, _APART_HIGH),
-    ):
-        if value is None:
-            continue
-        value = value.encode() if isinstance(value, str) else value * scale if scale != 1 else value  # noqa: PLW2901
-        values.append((value, cell, slot))
-        if exact:
-            values.append((value, cell, own_slot))
-        if flags & _HAS_VALUE:
-            values.append((value, cell, apart))
+class _Waiting:
+    """Bounds of one family, by row of the cells, until their ranks among each other are known."""
+
+    __slots__ = ("exact", "flags", "rows", "values")
+
+    def __init__(self) -> None:
+        # Two entries a column, its minimum and its maximum; a value of None is unknown.
+        self.values: list[Any] = []
+        self.exact: list[bool] = []
+        self.rows: list[int] = []
+        self.flags: list[int] = []
+
+    def take(self, row: int, found: Bounds, num_rows: int, scale: int) -> None:
+        """Note what is known of one column; temporal values count ``scale`` nanoseconds each."""
+        low, high, nulls = _ordered(found.min), _ordered(found.max), found.null_count
+        floating = low is None or high is None or type(low) is float or type(high) is float
+        low_exact = found.min_exact and low is not None
+        high_exact = found.max_exact and high is not None
+        flags = _HAS_VALUE if low_exact or high_exact else 0
+        if nulls is not None:
+            flags |= _HAS_NULL if nulls > 0 else _NO_NULL
+            if nulls >= num_rows:
+                flags |= _ALL_NULL
+            elif not floating:
+                flags |= _HAS_VALUE
+        if not floating or found.nan_count == 0:
+            flags |= _NO_NAN
+        if scale != 1:
+            low, high = (None if value is None else value * scale for value in (low, high))
+        self.values += (low, high)
+        self.exact += (low_exact, high_exact)
+        self.rows.append(row)
+        self.flags.append(flags)
+
+    def fill(self, flat: NDArray[np.int64]) -> None:
+        """Write flags and ranks into the cells, int64 (rows, 7)."""
+        values = [value.encode() if type(value) is str else value for value in self.values]
+        ranks: dict[Any, int] = {
+            value: rank for rank, value in enumerate(sorted({value for value in values if value is not None}))
+        }
+        rank = np.array([-1 if value is None else ranks[value] for value in values], dtype=np.int64).reshape(-1, 2)
+        exact = np.array(self.exact, dtype=np.bool_).reshape(-1, 2)
+        rows, flags = np.array(self.rows, dtype=np.int64), np.array(self.flags, dtype=np.int64)
+        flat[rows, _FLAGS] = flags
+        has_value = (flags & _HAS_VALUE) > 0
+        for side, own_slot, slot, apart in (
+            (0, _CHILD_LOW, _LOW, _APART_LOW),
+            (1, _CHILD_HIGH, _HIGH, _APART_HIGH),
+        ):
+            known = rank[:, side] >= 0
+            for where, at in ((known, slot), (known & exact[:, side], own_slot), (known & has_value, apart)):
+                flat[rows[where], at] = rank[where, side]
 
 
 def _ordered(value: Any) -> Any:
@@ -138,20 +161,12 @@ def _ordered(value: Any) -> Any:
 
 
 def _scale(kind: pa.DataType) -> int:
-    """Nanoseconds in one unit of a temporal type, so that units compare as integers; 1 for everything else."""
-    if not pa.types.is_temporal(kind):
-        return 1
+    """Nanoseconds in one unit of a temporal type, so that units compare as integers."""
     if pa.types.is_date32(kind):
         return _DAY_NS
     if pa.types.is_date64(kind):
         return _UNIT_NS["ms"]
     return _UNIT_NS.get(getattr(kind, "unit", "ns"), 1)
-
-
-def _rank(values: list[tuple[Any, NDArray[np.int64], int]]) -> None:
-    ranks = {value: rank for rank, value in enumerate(sorted({value for value, _, _ in values}))}
-    for value, cell, slot in values:
-        cell[slot] = ranks[value]
 
 
 def surviving(
