@@ -227,6 +227,8 @@ class ValueHasher:
 
     def _nested(self, array: pa.Array, dictionaries: _DictionaryCache) -> Lanes:
         t = array.type
+        if pa.types.is_union(t):
+            raise InvalidInput(f"values of type {t} cannot be hashed; cast the column, or leave the table out")
         if pa.types.is_struct(t):
             names = [t.field(i).name for i in range(t.num_fields)]
             fields = (self._array(array.field(i), dictionaries) for i in range(t.num_fields))
@@ -245,8 +247,6 @@ class ValueHasher:
             pairs = [("key", array.keys), ("value", array.items)]
             parts = ((name, self._array_or_none(part.slice(first, size), dictionaries)) for name, part in pairs)
             return self._kernels.maps(self._struct(size, parts), offsets)
-        if pa.types.is_union(t):
-            raise InvalidInput(f"values of type {t} cannot be hashed; cast the column, or leave the table out")
         return self._kernels.lists(self._array_or_none(array.values.slice(first, size), dictionaries), offsets)
 
     def _list_view(self, array: pa.Array, dictionaries: _DictionaryCache) -> Lanes:
