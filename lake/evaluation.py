@@ -40,7 +40,7 @@ def _cursor() -> duckdb.DuckDBPyConnection:
     with _lock:
         if _database is None or _database[0] != process:
             connection = duckdb.connect()
-            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors inherit only what is global
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             _database = process, connection
