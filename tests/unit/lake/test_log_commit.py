@@ -309,6 +309,32 @@ def test_queued_commits_share_one_entry_and_fail_alone(store: Store) -> None:
     assert Log(store).latest() == log.latest() == answers[3]
 
 
+def test_many_threads_commit_everything_once(store: Store) -> None:
+    """Two logs, as if two processes, with many threads each: leaders change all the time, and everybody is woken."""
+    create(Log(store), "t", "a")
+    logs = [Log(store), Log(store)]
+    failed: list[BaseException] = []
+
+    def run(thread: int) -> None:
+        try:
+            for number in range(8):
+                append(logs[thread % 2], "t", f"{thread}-{number}")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(thread,)) for thread in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not failed
+    assert not any(thread.is_alive() for thread in threads)
+    expected = sorted(f"{thread}-{number}" for thread in range(16) for number in range(8))
+    assert sorted(Log(store).latest().tables["t"].files) == expected  # type: ignore[union-attr]
+    assert len(logs[0].history()) == 1 + len(expected)
+    assert logs[0].history() == logs[1].history() == Log(store).history()
+
+
 def test_names_claimed_in_one_group_go_to_the_first(store: Store) -> None:
     base = create(Log(store), "t", "a")
     slow: Any = SlowStore(store)
