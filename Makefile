@@ -19,10 +19,10 @@ demo: $(VENV)/.demo ## which of some 3,200 real tables are contained in which ot
 	$(BIN)/python benchmarks/demo.py
 
 test: $(VENV)/.dev ## the default test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/.dev ## the tests marked slow
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/.dev ## ruff and mypy, both strict
 	$(BIN)/ruff check .
