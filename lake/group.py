@@ -132,7 +132,7 @@ class Group:
                     self._queue.remove(member)
 
     def _hand_over(self, leader: Member) -> None:
-        """Whoever waits longest leads next; what an interrupted leader had in hand waits again. Holds the queue lock."""
+        """Whoever waits longest leads next; what an interrupted leader had in hand waits again. Queue lock held."""
         leader.leads = False
         stranded = [member for member in self._in_hand if not member.is_settled and member not in self._queue]
         self._queue[:0] = [member for member in stranded if member is not leader]
