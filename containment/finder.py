@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,19 +32,12 @@ from .verdicts import Answer, VerdictStore, table_key
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..lake.progress import Progress
     from ..lake.statistics import Bounds
     from ..lake.table import Table
     from .nodes import Pair
 
-__all__ = ["Progress", "find"]
-
-
-class Progress(Protocol):
-    """Called as work goes on, from the calling thread."""
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """``done`` of ``total`` tables of a stage are through."""
-        ...
+__all__ = ["find"]
 
 
 def find(

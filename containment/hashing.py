@@ -201,7 +201,10 @@ class ValueHasher:
         elif text or pa.types.is_binary(t) or pa.types.is_large_binary(t):
             if not self._compiled and _repeats(array):
                 encoded = array.dictionary_encode()
-                return self._kernels.gather(self._bytes(encoded.dictionary), _plain(encoded.indices.fill_null(0)))
+                indices, nulls = _plain(encoded.indices), _null_mask(encoded.indices)
+                if nulls is not None:
+                    indices = np.where(nulls, 0, indices)  # any valid place: the caller overwrites NULLs
+                return self._kernels.gather(self._bytes(encoded.dictionary), indices)
             offsets = _offsets(array)
             data = array.buffers()[2]
         else:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,6 +17,9 @@ import pyarrow as pa
 from .conversion import conform, map_children
 from .errors import InvalidInput, InvalidSQL
 from .schema import common_type
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = ["first_repeated", "matching_rows", "one_row", "rows_with_keys"]
 
@@ -31,6 +33,8 @@ _ROW = "row"
 
 def _cursor() -> duckdb.DuckDBPyConnection:
     """This thread's cursor. Made anew after a fork, which leaves DuckDB's threads behind."""
+    import duckdb
+
     global _database  # noqa: PLW0603 -- one database a process, opened when first needed
     process = os.getpid()
     held = getattr(_local, "held", None)
@@ -63,6 +67,8 @@ def matching_rows(
     ``columns`` gives for each column of ``table`` that the condition concerns the name it has in the condition, which
     is SQL that :meth:`Where.resolve` wrote. Raises InvalidSQL when DuckDB cannot bind or run it.
     """
+    import duckdb
+
     rows = pa.array(np.arange(table.num_rows, dtype=np.int64))
     arrays = [_readable(table, name) for name in columns]
     numbered = pa.table([rows, *arrays], names=[_ROW, *columns.values()])
@@ -85,6 +91,8 @@ def matching_rows(
 
 def first_repeated(keys: pa.Table) -> tuple[Any, ...] | None:
     """The first values that more than one row of ``keys`` has, or None when all rows differ."""
+    import duckdb
+
     cursor = _cursor()
     names = _registered(cursor, "keys", keys)
     try:
@@ -103,6 +111,8 @@ def rows_with_keys(table: pa.Table, keys: pa.Table) -> npt.NDArray[np.int64]:
 
     ``table`` has the columns of ``keys``. Equal as DuckDB's ``=`` has it; NULL equals nothing.
     """
+    import duckdb
+
     wide = pa.schema([_wider(table.schema.field(name), keys.schema.field(name)) for name in keys.schema.names])
     cursor = _cursor()
     _registered(cursor, "keys", conform(keys, wide))

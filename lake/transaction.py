@@ -99,7 +99,8 @@ class Transaction:
         self._ended = True
         changes, requirements = self._gathered()
         single = self._edits[0] if len(self._edits) == 1 else None
-        edit = Edit(changes, requirements, rebase=single.rebase if single else None)
+        begun_us = min((e.begun_us for e in self._edits if e.begun_us is not None), default=None)
+        edit = Edit(changes, requirements, rebase=single.rebase if single else None, begun_us=begun_us)
         return self._catalog.commit(edit, "transaction", self._base).version
 
     # --- what is committed ---------------------------------------------------------------------------------------

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import duckdb
-
 from . import evaluation
 from .errors import InvalidSQL
 from .limits import WHERE_BYTES, WHERE_CACHE_ENTRIES
@@ -76,6 +74,8 @@ def _condition(document: Tree) -> Tree:
 @lru_cache(maxsize=WHERE_CACHE_ENTRIES)
 def parse_where(text: str) -> Where:
     """The condition that the text holds; InvalidSQL says what else was found and where."""
+    import duckdb
+
     if not isinstance(text, str):
         raise InvalidSQL(f"where must be SQL text, found {type(text).__name__}; values go into params")
     try:
@@ -104,6 +104,8 @@ def parse_where(text: str) -> Where:
 
 
 def _serialized(before: str, text: str, after: str = "") -> Tree:
+    import duckdb
+
     try:
         (reply,) = evaluation.one_row("SELECT json_serialize_sql(?::VARCHAR)", [before + text + after])
     except duckdb.Error as error:
@@ -183,6 +185,8 @@ def _exact(name: str, names: Sequence[str], place: int, text: str) -> str:
 
 
 def _written(document: Mapping[str, Any]) -> str:
+    import duckdb
+
     try:
         (sql,) = evaluation.one_row("SELECT json_deserialize_sql(?::JSON)", [json.dumps(document)])
     except duckdb.Error as error:
