@@ -52,6 +52,7 @@ class LocalStore:
             raise InvalidInput(f"found the root {text!r}; expected the path of a folder")
         self.uri = os.path.abspath(text)
         self._arrow: pyarrow.fs.FileSystem | None = None
+        self._durable_folders: set[str] = set()
 
     # --- the port ------------------------------------------------------------------------------------------------
 
@@ -157,10 +158,13 @@ class LocalStore:
             finally:
                 os.close(descriptor)
             folder = os.path.dirname(target)
-            while len(folder) > len(self.uri):  # Arrow made these folders, without syncing them
-                _sync_folder(folder)
-                folder = os.path.dirname(folder)
-            _sync_folder(self.uri)
+            _sync_folder(folder)
+            # Arrow made the folders without syncing them. Nobody removes them, so each is synced into its parent once.
+            while len(folder) > len(self.uri) and folder not in self._durable_folders:
+                parent = os.path.dirname(folder)
+                _sync_folder(parent)
+                self._durable_folders.add(folder)
+                folder = parent
         except FileNotFoundError as error:
             raise NotFound(f"found no object {path!r} to sync in the lake at {self.uri}") from error
         except OSError as error:
