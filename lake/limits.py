@@ -47,8 +47,6 @@ CONTAINMENT_MEMORY_BYTES: Final = 1 * 2**30
 """Row hashes held in memory before they spill to disk."""
 CONTAINMENT_EDGES: Final = 5_000_000
 """``edges`` of more rows than this raise LimitExceeded; iter_edges() streams them."""
-SMALL_PAIR_ROWS: Final = 200_000
-"""Below this many rows NumPy hashes faster than Numba starts."""
 
 # Terminal
 PROGRESS_DELAY_SECONDS: Final = 0.5

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lakelet.containment import finder
 from lakelet.containment.finder import find
 from lakelet.containment.rowsets import RowSets
 from lakelet.containment.verdicts import PATH, VerdictStore
@@ -319,4 +318,3 @@ def test_progress_is_told_in_order(lake):
     find(list(lake.tables.values()), seed=SEED, progress=lambda *told: seen.append(told))
     assert [stage for stage, _, _ in seen][:2] == ["schema", "min-max"]
     assert all(done <= total for _, done, total in seen)
-    assert finder.__all__ == ["Progress", "find"]
