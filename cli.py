@@ -276,6 +276,10 @@ def _sql_errors() -> Iterator[None]:
         yield
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if "interrupted" not in str(error):
+            raise
+        raise KeyboardInterrupt from None  # what DuckDB makes of Ctrl-C while rows are computed
     except duckdb.Error as error:
         raise sql_error(error) from error
 

@@ -286,7 +286,8 @@ def test_a_closed_pipe_is_no_error(place: Path) -> None:
     assert process.returncode == 141
 
 
-def test_an_interrupt_ends_quietly_with_130(place: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.1, 1.5])
+def test_an_interrupt_ends_quietly_with_130(place: Path, seconds: float) -> None:
     run("attach", "exports", cwd=place)
     query = "SELECT sum(sin(a.range) * cos(b.range)) FROM range(10000000) a, range(10000000) b"
     command = [sys.executable, "-m", "lakelet", "sql", "-"]
@@ -296,8 +297,9 @@ def test_an_interrupt_ends_quietly_with_130(place: Path) -> None:
         assert process.stderr is not None
         process.stdin.write(query + " " * 500_000)  # more than a pipe holds: returns once the command reads it
         process.stdin.close()
-        time.sleep(0.5)
+        time.sleep(seconds)
         process.send_signal(signal.SIGINT)
         errors = process.stderr.read()
-    assert process.returncode == 130
+    # an interrupt that passes through an import in C makes Python end by the signal; a shell sees 130 for both
+    assert process.returncode in {130, -signal.SIGINT}, errors
     assert "Traceback" not in errors
