@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -267,21 +268,22 @@ def sql(
 
 @contextmanager
 def _sql_errors() -> Iterator[None]:
-    """What DuckDB raises while rows are fetched, as errors of ours."""
+    """What DuckDB raises while rows are fetched, as errors of ours.
+
+    Ctrl-C ends the process by the signal itself meanwhile, which a shell shows as 130: DuckDB does not always look for
+    Python's interrupt while it computes, and reading leaves nothing to tidy.
+    """
     import duckdb
 
     from .lake.session import sql_error
 
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
-    except duckdb.InterruptException:
-        raise KeyboardInterrupt from None
-    except RuntimeError as error:
-        if "interrupted" not in str(error):
-            raise
-        raise KeyboardInterrupt from None  # what DuckDB makes of Ctrl-C while rows are computed
     except duckdb.Error as error:
         raise sql_error(error) from error
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @_command
