@@ -38,7 +38,11 @@ class Audit:
 
 
 def byte_count(text: str) -> int:
-    """Bytes from ``10GB``, ``1.5 TiB`` or a plain number; units are powers of 1,000, with an i powers of 1,024."""
+    """Bytes from ``10GB``, ``1.5 TiB`` or a plain number; units are powers of 1,000, with an i powers of 1,024.
+
+    >>> byte_count("10GB"), byte_count("1.5 KiB"), byte_count("42")
+    (10000000000, 1536, 42)
+    """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise InvalidInput(f"found the size {text!r}; expected a number with a unit, such as 500MB, 10GB or 1TiB")
