@@ -17,7 +17,7 @@ from .lake.listing import place_of
 from .lake.merge import plan_merge
 from .lake.naming import find_table, plan_attach, plan_drop, plan_rename, plan_view
 from .lake.progress import shown
-from .lake.snapshot import OwnedTable, Snapshot
+from .lake.snapshot import AttachedTable, OwnedTable, Snapshot
 from .lake.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -196,16 +196,18 @@ class Engine:
     def attach_all(self, path: str | os.PathLike[str]) -> Attached:
         """Attach every table below a folder, in one commit: files, folders and Hive-partitioned folders of Parquet.
 
-        Names come from the paths. What cannot be a table is passed over and listed in ``.rejected``. Raises NotFound
-        when there is no such folder.
+        Names come from the paths; what is attached already keeps its name, so that a second call adds only what is
+        new. What cannot be a table is passed over and listed in ``.rejected``. Raises NotFound when there is no such
+        folder.
         """
         base = self._base()
         place = place_of(_absolute(path), self._catalog.storage_options)
         found = discover(place, self._catalog.attachments.footers, {*base.names, *base.views})
-        edit = plan_attach(base, [(table.name, table.location, table.hive) for table in found.tables])
-        self._commit(edit, "attach all", base)
-        self._catalog.attachments.adopt(table.listing for table in found.tables)
-        return Attached([table.name for table in found.tables], found.rejected)
+        known = {entry.location: entry.name for entry in base.tables.values() if isinstance(entry, AttachedTable)}
+        fresh = [table for table in found.tables if table.location not in known]
+        self._commit(plan_attach(base, [(t.name, t.location, t.hive) for t in fresh]), "attach all", base)
+        self._catalog.attachments.adopt(table.listing for table in fresh)
+        return Attached([known.get(table.location, table.name) for table in found.tables], found.rejected)
 
     def import_table(self, name: str) -> int:
         """Copy an attached table into the lake: it becomes an owned one of the same name. Returns the version."""

@@ -156,6 +156,20 @@ def test_attach_import_and_rejected(tmp_path):
         assert "x" not in db.tables()
 
 
+def test_attaching_a_tree_again_adds_only_what_is_new(tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    pq.write_table(ORDERS, files / "a.parquet")
+    with lakelet.connect(tmp_path / "lake") as db:
+        assert db.attach_all(files) == ["a"]
+        db.rename("a", "orders")
+        assert db.attach_all(files) == ["orders"]
+        assert db.version == 2
+        pq.write_table(ORDERS, files / "b.parquet")
+        assert db.attach_all(files) == ["orders", "b"]
+        assert list(db.tables()) == ["b", "orders"]
+
+
 def test_an_attached_table_follows_its_files(tmp_path):
     pq.write_table(ORDERS, tmp_path / "a.parquet")
     with lakelet.connect(tmp_path / "lake") as db:
