@@ -265,7 +265,7 @@ class Engine:
         """Run DuckDB SQL over the lake's tables and views; a relation, which DuckDB runs when its rows are asked for.
 
         ``params``: a dict for ``$name``, a list for ``?``; or the values by keyword. The relation keeps seeing the
-        version of this call. Raises InvalidSQL with DuckDB's words, NotFound for an unknown table.
+        version of this call. Raises InvalidSQL with DuckDB's words, also for an unknown table.
         """
         if params is not None and named:
             raise InvalidInput("found parameters both as one argument and by keyword; give them one way")

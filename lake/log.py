@@ -6,6 +6,7 @@ committing, :mod:`.head` knows the newest version, :mod:`.replay` reads forwards
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 from collections import OrderedDict
@@ -118,7 +119,7 @@ class Log:
             return latest
         versions = [commit.version for commit in self.history() if commit.timestamp_us <= timestamp_us]
         if not versions:
-            raise NotFound(f"found no version at {timestamp_us} µs since the epoch; {self._range(latest)}")
+            raise NotFound(f"found no version at {_iso(timestamp_us)}; {self._range(latest)}")
         return self.at(versions[-1])
 
     def history(self) -> list[Commit]:
@@ -302,8 +303,16 @@ class Log:
             return f"the versions kept are {read_floor(self.store)} to {latest.version}"
         return (
             f"the versions kept are {first.version} to {latest.version}, "
-            f"committed from {first.timestamp_us} to {latest.timestamp_us} µs since the epoch"
+            f"committed from {_iso(first.timestamp_us)} to {_iso(latest.timestamp_us)}"
         )
+
+
+def _iso(timestamp_us: int) -> str:
+    """A time as people read it, in UTC; in microseconds where the calendar ends."""
+    try:
+        return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=timestamp_us)).isoformat()
+    except OverflowError:
+        return f"{timestamp_us} µs since the epoch"
 
 
 def _newest(listed: Sequence[tuple[int, str]], version: int) -> int:
