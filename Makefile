@@ -35,11 +35,12 @@ format: $(VENV)/.dev ## rewrite the sources as ruff formats them
 
 bench: $(VENV)/.dev $(VENV)/.demo ## the benchmarks; their figures go to benchmarks/results/
 	$(BIN)/python benchmarks/real_lake.py
-	$(BIN)/python benchmarks/containment_real.py
 	$(BIN)/python benchmarks/scale_lake.py --scale 1
-	$(BIN)/python benchmarks/containment_scale.py --scale 1
-	$(BIN)/python benchmarks/catalog_queries.py
-	$(BIN)/python benchmarks/catalog_commits.py
+	@# -: a benchmark that misses a figure says so and leaves with 1; the others run all the same
+	-$(BIN)/python benchmarks/containment_real.py
+	-$(BIN)/python benchmarks/containment_scale.py --scale 1
+	-$(BIN)/python benchmarks/catalog_queries.py
+	-$(BIN)/python benchmarks/catalog_commits.py
 
 clean: ## everything that make and the tools made
 	rm -rf $(VENV) build dist *.egg-info demo-lake .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
