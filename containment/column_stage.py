@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..lake.statistics import Bounds
     from .content import Content
+    from .copies import Copies
     from .nodes import Nodes, Pair
     from .schema_graph import SchemaGraph
     from .sketch import ValueSet
@@ -47,6 +48,7 @@ class ColumnStage:
         graph: SchemaGraph,
         nodes: Nodes,
         content: Content,
+        copies: Copies,
         bounds: Callable[[int], Mapping[str, Bounds]],
         num_rows: Sequence[int],
         min_fraction: float,
@@ -54,6 +56,7 @@ class ColumnStage:
         self._graph = graph
         self._nodes = nodes
         self._content = content
+        self._copies = copies
         self._bounds = bounds
         self._num_rows = num_rows
         self._min_fraction = min_fraction
@@ -76,7 +79,8 @@ class ColumnStage:
 
     def run(self, pairs: Sequence[Pair], done: Callable[[int, int], None]) -> list[Pair]:
         """The pairs that survive; nodes are split by what was read."""
-        pairs = list(pairs)
+        settled = [pair for pair in pairs if self._are_copies(pair)]
+        pairs = sorted(set(pairs) - set(settled))
         for turn in range(ROUNDS):
             wanted, asked = self._wanted(pairs, turn)
             if not wanted:
@@ -96,8 +100,20 @@ class ColumnStage:
                 else:
                     survivors.extend(self._product(pair, parts, asked[pair], sets))
             pairs = survivors
+            settled = self._nodes.refined(settled, parts)
             self._content.keep_only({t for pair in pairs for node in pair for t in self._nodes.tables[node]})
-        return pairs
+        return pairs + settled
+
+    def _are_copies(self, pair: Pair) -> bool:
+        """Whether all tables of the pair are copies of each other in the child's columns, so that probing is idle."""
+        (child, parent), nodes = pair, self._nodes
+        child_class, parent_class = nodes.class_of[child], nodes.class_of[parent]
+        at = self._graph.maps[child_class, parent_class].tolist()
+        members = {(table, self.columns(table, child_class)) for table in nodes.tables[child]}
+        for table in nodes.tables[parent]:
+            names = self.columns(table, parent_class)
+            members.add((table, tuple(names[i] for i in at)))
+        return self._copies.are_copies(sorted(members))
 
     def _wanted(self, pairs: Sequence[Pair], turn: int) -> tuple[dict[int, set[str]], dict[Pair, tuple[int, int]]]:
         """Columns to read by table, and for each pair to be probed the (child, parent) column positions."""
@@ -126,7 +142,8 @@ class ColumnStage:
             text = np.array([f.kind not in _QUICK for f in self._graph.classes[schema_class].families])
             known = self._bounds(table)
             distinct = np.array([_most_distinct(known.get(n), b, rows) for n, b in zip(names, size, strict=True)])
-            telling = np.flatnonzero(distinct >= _TELLING * distinct.max())
+            distinct[[_numbers_rows(known.get(name), rows) for name in names]] = 0.0
+            telling = np.flatnonzero((distinct >= _TELLING * distinct.max()) & (distinct > 0.0))
             if self._content.is_small(table, names):
                 # All columns are read anyway, so cheapness is no argument.
                 order = telling[np.lexsort((-size[telling], text[telling]))].tolist() if len(names) > 1 else []
@@ -184,6 +201,13 @@ def _leading(sets: Sequence[ValueSet], unknown: np.uint64) -> NDArray[np.uint64]
         if not values.whole:
             row[len(head) :] = unknown
     return table
+
+
+def _numbers_rows(bounds: Bounds | None, rows: int) -> bool:
+    """Whether a column seems to number the rows: such a column is within any longer one, which tells nothing."""
+    if bounds is None or type(bounds.min) is not int or type(bounds.max) is not int:
+        return False
+    return bounds.max - bounds.min + 1 == rows
 
 
 def _most_distinct(bounds: Bounds | None, num_bytes: float, rows: int) -> float:

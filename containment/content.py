@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..lake.statistics import leaf_columns
+from .buffers import plain
 from .hashing import ValueHasher
 from .sketch import ValueSet, ValueSetBuilder
 
@@ -31,6 +32,11 @@ _T = TypeVar("_T")
 
 _SMALL_BYTES: Final = 128 * 2**10
 """Compressed bytes below which a table is read in one go."""
+_SMALL_VALUES: Final = 2**20
+"""Values above which a table is not small, however well it is compressed."""
+_LOT_BYTES: Final = 2**20
+_LOT_VALUES: Final = 2**21
+"""Compressed bytes and values of small tables hashed together."""
 _KEPT_BYTES: Final = 256 * 2**20
 """Decoded bytes of columns kept from probing until rows are compared."""
 _WORTH_COUNTING_VALUES: Final = 200_000
@@ -56,6 +62,7 @@ class Content:
         self._lock = threading.Lock()
         self._kept: dict[int, dict[str, list[pa.ChunkedArray]]] = {}
         self._kept_bytes = 0
+        self._kept_bytes_of: dict[int, int] = {}
         self._unique: set[int] = set()
         self._column_bytes: dict[int, dict[str, int]] = {}
 
@@ -80,18 +87,23 @@ class Content:
         rows, fragments = self._tables[table].num_rows, self._tables[table].fragments()
         if len(fragments) != 1 or rows * len(self._tables[table].schema) < _WORTH_COUNTING_VALUES:
             return False
+        schema = self._tables[table].schema
         dense = [
             name
             for name, bounds in fragments[0].bounds().items()
             if type(bounds.min) is int and type(bounds.max) is int and bounds.max - bounds.min + 1 == rows
+            if pa.types.is_integer(schema.field(name).type) and bounds.max < 2**63
         ]
         for name in sorted(dense, key=lambda name: self.column_bytes(table, [name]))[:1]:
             self.bytes_read += self.column_bytes(table, [name])
-            return int(pc.count_distinct(fragments[0].read([name]).column(0), mode="all").as_py()) == rows
+            least = fragments[0].bounds([name])[name].min
+            return _all_met(fragments[0].read([name]).column(0), cast("int", least))
         return False
 
     def is_small(self, table: int, columns: Sequence[str]) -> bool:
         """Whether reading these columns costs hardly more than opening the table."""
+        if self.num_rows(table) * len(columns) > _SMALL_VALUES:
+            return False
         return self._tables[table].num_bytes <= _SMALL_BYTES or self.column_bytes(table, columns) <= _SMALL_BYTES
 
     def value_sets(
@@ -106,21 +118,31 @@ class Content:
         """
         self._choose_kernels(wanted)
 
-        def one(table: int) -> list[tuple[tuple[int, str], ValueSet]]:
-            columns = sorted(wanted[table])
-            builders = {name: ValueSetBuilder() for name in columns}
-            for batch in self._batches(table, columns, needed(table) if needed else None):
+        def one(table: int) -> list[ValueSet]:
+            builders = {name: ValueSetBuilder() for name in sorted(wanted[table])}
+            for batch in self._batches(table, list(builders), needed(table) if needed else None):
                 for name, builder in builders.items():
-                    builder.add(self._hasher.column(batch.column(name)).lo)
-            built = [((table, name), builder.build()) for name, builder in builders.items()]
-            if any(values.whole and len(values.hashes) == self.num_rows(table) for _, values in built):
-                self._unique.add(table)
+                    builder.add(self._hasher.value_set(batch.column(name)))
+            return [builder.build() for builder in builders.values()]
+
+        def several(tables: Sequence[int]) -> list[ValueSet]:
+            columns: list[pa.ChunkedArray] = []
+            for table in tables:
+                columns += self._whole(table, sorted(wanted[table]), needed(table) if needed else None).columns
+            built = []
+            for lanes in self._hasher.columns(columns):
+                builder = ValueSetBuilder()
+                builder.add(lanes.lo)
+                built.append(builder.build())
             return built
 
         result: dict[tuple[int, str], ValueSet] = {}
-        for at, sets in enumerate(self._each(one, list(wanted))):
-            result.update(sets)
-            done(at + 1, len(wanted))
+        finished = 0
+        for tables, sets in self._each(wanted, one, several):
+            keys = [(table, name) for table in tables for name in sorted(wanted[table])]
+            result.update(zip(keys, sets, strict=True))
+            done(finished := finished + len(tables), len(wanted))
+        self._unique.update(t for (t, _), v in result.items() if v.whole and len(v.hashes) == self.num_rows(t))
         return result
 
     def row_sets(
@@ -133,22 +155,40 @@ class Content:
             {table: {n for names, _ in sets.values() for n in names} for table, sets in wanted.items()}
         )
 
-        def one(table: int) -> None:
-            sets = wanted[table]
-            # A salt is a column's normalised name, which tells the column of this table.
-            named = {salt: name for names, salts in sets.values() for name, salt in zip(names, salts, strict=True)}
-            columns = sorted(set(named.values()))
-            for batch in self._batches(table, columns):
-                salted = pa.Table.from_arrays([batch.column(name) for name in named.values()], names=list(named))
-                hashed = self._hasher.table_rows(salted, [salts for _, salts in sets.values()])
-                for key, rows in zip(sets, hashed, strict=True):
-                    self._rowsets.add(key, rows)
-            for key in sets:
+        # A salt is a column's normalised name, which tells the column of this table.
+        named = {
+            table: {salt: name for names, salts in sets.values() for name, salt in zip(names, salts, strict=True)}
+            for table, sets in wanted.items()
+        }
+
+        columns_of = {table: sorted(set(names.values())) for table, names in named.items()}
+
+        def seal(table: int) -> None:
+            for key in wanted[table]:
                 self._rowsets.seal(key)
             self._forget(table)
 
-        for at, _ in enumerate(self._each(one, list(wanted))):
-            done(at + 1, len(wanted))
+        def one(table: int) -> None:
+            sets, names = wanted[table], named[table]
+            for batch in self._batches(table, columns_of[table]):
+                salted = pa.Table.from_arrays([batch.column(name) for name in names.values()], names=list(names))
+                hashed = self._hasher.table_rows(salted, [salts for _, salts in sets.values()])
+                for key, rows in zip(sets, hashed, strict=True):
+                    self._rowsets.add(key, rows)
+            seal(table)
+
+        def several(tables: Sequence[int]) -> None:
+            whole = [(table, self._whole(table, columns_of[table])) for table in tables]
+            hashed = iter(self._hasher.columns([rows.column(name) for t, rows in whole for name in named[t].values()]))
+            for table in tables:
+                columns = {salt: next(hashed) for salt in named[table]}
+                for key, (_, salts) in wanted[table].items():
+                    self._rowsets.add(key, self._hasher.rows(columns, salts))
+                seal(table)
+
+        finished = 0
+        for tables, _ in self._each(wanted, one, several):
+            done(finished := finished + len(tables), len(wanted))
 
     def _choose_kernels(self, wanted: Mapping[int, set[str]]) -> None:
         if self._compiled:
@@ -164,9 +204,16 @@ class Content:
             self._forget(table)
 
     def _forget(self, table: int) -> None:
+        self._kept.pop(table, None)
+        self._take(-self._kept_bytes_of.pop(table, 0))
+
+    def _take(self, num_bytes: int) -> bool:
+        """Take room for columns that are kept, or give it back; False when there is not so much."""
         with self._lock:
-            for batches in self._kept.pop(table, {}).values():
-                self._kept_bytes -= sum(batch.nbytes for batch in batches)
+            if num_bytes > 0 and self._kept_bytes + num_bytes > _KEPT_BYTES:
+                return False
+            self._kept_bytes += num_bytes
+            return True
 
     def _batches(self, table: int, columns: Sequence[str], needed: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The columns batch by batch. With ``needed``, what is read is kept: of a small table all that is needed."""
@@ -183,51 +230,78 @@ class Content:
         with self._lock:
             self.bytes_read += size
         fresh: dict[str, list[pa.ChunkedArray]] | None = None if needed is None else {name: [] for name in missing}
-        at = 0
+        at = taken = 0
         for fragment in self._tables[table].fragments():
             for rows in [fragment.read(missing)] if small else fragment.batches(missing):
                 if not rows.num_rows:
                     continue
-                fresh = self._kept_now(fresh, rows)
-                yield pa.Table.from_arrays(
-                    [rows.column(name) if name not in kept else kept[name][at] for name in columns], names=list(columns)
-                )
+                if fresh is not None and self._take(num_bytes := rows.get_total_buffer_size()):
+                    taken += num_bytes
+                    for name, kept_parts in fresh.items():
+                        kept_parts.append(rows.column(name))
+                elif fresh is not None:
+                    self._take(-taken)
+                    fresh = None
+                arrays = [rows.column(name) if name not in kept else kept[name][at] for name in columns]
+                yield rows if missing == columns else pa.Table.from_arrays(arrays, names=list(columns))
                 at += 1
         if fresh is not None:
-            with self._lock:
-                self._kept.setdefault(table, {}).update(fresh)
+            self._kept.setdefault(table, {}).update(fresh)
+            self._kept_bytes_of[table] = self._kept_bytes_of.get(table, 0) + taken
 
-    def _kept_now(
-        self, fresh: dict[str, list[pa.ChunkedArray]] | None, rows: pa.Table
-    ) -> dict[str, list[pa.ChunkedArray]] | None:
-        """Keep the batch with those before it; None, with all given back, once there is too much."""
-        if fresh is None:
-            return None
-        with self._lock:
-            if self._kept_bytes + rows.nbytes > _KEPT_BYTES:
-                self._kept_bytes -= sum(part.nbytes for parts in fresh.values() for part in parts)
-                return None
-            self._kept_bytes += rows.nbytes
-        for name, parts in fresh.items():
-            parts.append(rows.column(name))
-        return fresh
+    def _num_values(self, table: int) -> int:
+        return self.num_rows(table) * len(self._tables[table].schema)
 
-    def _each(self, work: Callable[[int], _T], tables: list[int]) -> Iterator[_T]:
-        """Run ``work`` for every table, the largest first, on two threads when there is enough to decode."""
-        tables.sort(key=lambda table: self._tables[table].num_bytes, reverse=True)
-        large = [table for table in tables if self._tables[table].num_bytes > _SMALL_BYTES]
-        if len(large) > 1:
-            with ThreadPoolExecutor(_THREADS) as pool:
-                pending = [pool.submit(work, table) for table in large]
-                try:
-                    for future in pending:
-                        yield future.result()
-                finally:
-                    for future in pending:
-                        future.cancel()
-            tables = tables[len(large) :]
-        for table in tables:
-            yield work(table)
+    def _whole(self, table: int, columns: Sequence[str], needed: Sequence[str] | None = None) -> pa.Table:
+        """The columns of a small table."""
+        parts = list(self._batches(table, columns, needed))
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+
+    def _each(
+        self, tables: Iterable[int], one: Callable[[int], _T], several: Callable[[Sequence[int]], _T]
+    ) -> Iterator[tuple[Sequence[int], _T]]:
+        """Work on every table, on two threads: large ones one by one, the largest first, then lots of small ones."""
+        large: list[int] = []
+        small: list[int] = []
+        for table in sorted(tables, key=lambda table: self._tables[table].num_bytes, reverse=True):
+            compact = self._tables[table].num_bytes <= _SMALL_BYTES
+            (small if compact and self._num_values(table) <= _SMALL_VALUES else large).append(table)
+        lots: list[list[int]] = []
+        bytes_left = values_left = 0
+        for table in small:
+            num_bytes, values = self._tables[table].num_bytes, self._num_values(table)
+            if num_bytes > bytes_left or values > values_left:
+                lots.append([])
+                bytes_left, values_left = _LOT_BYTES, _LOT_VALUES
+            lots[-1].append(table)
+            bytes_left, values_left = bytes_left - num_bytes, values_left - values
+        single = len(large)
+        lots = [[table] for table in large] + lots
+
+        def work(at: int) -> _T:
+            return one(lots[at][0]) if at < single else several(lots[at])
+
+        if len(lots) < _THREADS:
+            yield from ((lot, work(at)) for at, lot in enumerate(lots))
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            pending = [pool.submit(work, at) for at in range(len(lots))]
+            try:
+                yield from zip(lots, (future.result() for future in pending), strict=True)
+            finally:
+                for future in pending:
+                    future.cancel()
+
+
+def _all_met(column: pa.ChunkedArray, least: int) -> bool:
+    """Whether the column's n integers, none below ``least``, are ``least`` to ``least + n - 1``, each once."""
+    if column.null_count:
+        return False
+    met = np.zeros(len(column), dtype=np.bool_)
+    for chunk in column.chunks:
+        places = plain(chunk).astype(np.int64) - least
+        met[places[(places >= 0) & (places < len(met))]] = True
+    return bool(met.all())
 
 
 def _column_bytes(table: Table) -> dict[str, int]:

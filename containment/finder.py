@@ -19,6 +19,7 @@ from ..lake.statistics import merged
 from .audit import Budget
 from .column_stage import ColumnStage
 from .content import Content
+from .copies import COMPARED_BYTES, Copies
 from .graph import Graph, Stage
 from .min_max import profiles, surviving
 from .nodes import Nodes
@@ -182,12 +183,16 @@ class _Search:
     def _read(self, graph: SchemaGraph, pairs: list[Pair], rowsets: RowSets) -> None:
         """Columns, then rows; under a budget in rounds, the largest children first."""
         content = Content(self.tables, self._seed, rowsets)
-        columns = ColumnStage(graph, self._nodes, content, self._bounds_of, self._num_rows, self._min_fraction)
+        # Where bytes are what is scarce, none are read twice.
+        most_bytes = COMPARED_BYTES if self._budget_bytes is None else 0
+        copies = Copies(self.tables, self._seed, content.column_bytes, most_bytes)
+        columns = ColumnStage(graph, self._nodes, content, copies, self._bounds_of, self._num_rows, self._min_fraction)
         rows = RowStage(
             graph,
             self._nodes,
             columns,
             content,
+            copies,
             rowsets,
             self._groups,
             self._min_fraction,
@@ -200,18 +205,22 @@ class _Search:
         seconds = [time.perf_counter() - started, 0.0]
         bytes_read = [0, 0]
         budget = Budget(self._budget_bytes, self.tables, self._nodes)
-        for chosen in budget.rounds(undecided, lambda: content.bytes_read):
-            begun, before = time.perf_counter(), content.bytes_read
+
+        def read() -> int:
+            return content.bytes_read + copies.bytes_read
+
+        for chosen in budget.rounds(undecided, read):
+            begun, before = time.perf_counter(), read()
             left = columns.run(chosen, lambda done, total: self._progress("columns", done, total))
             self._keep_refuted(chosen, left)
             counts[1] += self._nodes.count(left)
             seconds[0] += time.perf_counter() - begun
-            bytes_read[0] += content.bytes_read - before
-            begun, before = time.perf_counter(), content.bytes_read
+            bytes_read[0] += read() - before
+            begun, before = time.perf_counter(), read()
             counts[2] += self._nodes.count(left)
             counts[3] += rows.run(left, lambda done, total: self._progress("rows", done, total))
             seconds[1] += time.perf_counter() - begun
-            bytes_read[1] += content.bytes_read - before
+            bytes_read[1] += read() - before
         self._open = budget.left
         self._stages.append(Stage("columns", counts[0], counts[1], seconds[0], bytes_read[0]))
         self._stages.append(Stage("rows", counts[2], counts[3], seconds[1], bytes_read[1]))

@@ -6,6 +6,7 @@ gives the same hashes bit for bit. What equality means stands in :mod:`.canonica
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..lake.errors import InvalidInput
+from .buffers import ENCODED, bits, fixed, null_mask, plain, repeats, value_offsets
 from .canonical import DAY_MS, Form, exact_decimal
-from .mixing import MIXERS, STRING_BYTES_MAX, Keys, Lanes, NumpyKernels, derive_keys
+from .mixing import BLOCK_ROWS, MIXERS, STRING_BYTES_MAX, Keys, Lanes, NumpyKernels, derive_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Lanes", "ValueHasher"]
 
-BLOCK_ROWS: Final = 1 << 15
-DICTIONARY_SAMPLE_ROWS: Final = 1024
+COMPILED_BLOCK_ROWS: Final = 1 << 15
+"""Rows hashed at a time by compiled kernels: their lanes stay in the second cache."""
 SEED_BYTES_MIN: Final = 16
+
+_JOINED: Final = ENCODED | {pa.bool_().id}
+"""Types whose arrays may be put behind each other as they are."""
 
 _DIGEST_KIND: Final = {Form.STRING: b"string", Form.BINARY: b"binary"}
 
@@ -58,6 +63,33 @@ class ValueHasher:
         parts = [self._array(chunk, dictionaries) for chunk in chunks if len(chunk)]
         return _concatenate(parts)
 
+    def columns(self, columns: Sequence[pa.ChunkedArray]) -> list[Lanes]:
+        """What :meth:`column` gives for each of many short columns, in few passes: those of one type together."""
+        hashed: dict[int, Lanes] = {}
+        alike: defaultdict[pa.DataType, list[int]] = defaultdict(list)
+        for at, column in enumerate(columns):
+            if column.type.id in _JOINED:
+                alike[column.type].append(at)
+            else:
+                hashed[at] = self.column(column)
+        for group in alike.values():
+            chunks = [chunk for at in group for chunk in columns[at].chunks]
+            lanes = self._array(pa.concat_arrays(chunks), {}) if chunks else _zeros(0)
+            start = 0
+            for at in group:
+                hashed[at] = lanes.slice(start, start := start + len(columns[at]))
+        return [hashed[at] for at in range(len(columns))]
+
+    def value_set(self, values: pa.ChunkedArray) -> NDArray[np.uint64]:
+        """The low lanes of :meth:`column` with every value there at least once, but not each as often as it occurs."""
+        dictionaries: _DictionaryCache = {}
+        parts = []
+        for chunk in values.chunks:
+            if len(chunk):
+                again = pa.types.is_dictionary(chunk.type) or (chunk.type.id in ENCODED and repeats(chunk))
+                parts.append(self._array(chunk.unique() if again else chunk, dictionaries))
+        return _concatenate(parts).lo
+
     def rows(self, columns: Mapping[str, Lanes], names: Sequence[str]) -> Lanes:
         """Row hashes over the columns ``names``: their hashes salted by name, summed, and mixed.
 
@@ -76,7 +108,7 @@ class ValueHasher:
         """Row hashes of a table over several column sets, each column hashed once: Lanes of num_rows a set.
 
         The table's columns bear the normalised names, each once. Works block by block: beside the result it holds a few
-        blocks of 32,768 rows. The same hashes as :meth:`column` and :meth:`rows` give.
+        blocks of 131,072 rows. The same hashes as :meth:`column` and :meth:`rows` give.
         """
         used = sorted({name for names in sets for name in names})
         missing = [name for name in used if table.column_names.count(name) != 1]
@@ -86,7 +118,8 @@ class ValueHasher:
         dictionaries: _DictionaryCache = {}
         start = 0
         # Slices of a chunked table share dictionaries, so that each is hashed once.
-        for batch in table.select(used).to_batches(max_chunksize=BLOCK_ROWS) if used else ():
+        block_rows = COMPILED_BLOCK_ROWS if self._compiled else BLOCK_ROWS
+        for batch in table.select(used).to_batches(max_chunksize=block_rows) if used else ():
             totals = [result.slice(start, start + batch.num_rows) for result in results]
             for name, array in zip(used, batch.columns, strict=True):
                 part, factors = self._array(array, dictionaries), self._keys.name_factors(name)
@@ -109,8 +142,10 @@ class ValueHasher:
             return self._nulls(len(array))
         if pa.types.is_dictionary(t):
             return self._dictionary(array, dictionaries)
+        if not self._compiled and t.id in ENCODED and repeats(array):
+            return self._dictionary(array.dictionary_encode(), {})
         lanes = self._nested(array, dictionaries) if pa.types.is_nested(t) else self._scalar(array)
-        nulls = _null_mask(array)
+        nulls = null_mask(array)
         if nulls is not None:
             lanes.lo[nulls], lanes.hi[nulls] = self._keys.forms[:, Form.NULL]
         return lanes
@@ -126,8 +161,8 @@ class ValueHasher:
             values = self._array(dictionary, dictionaries) if len(dictionary) else _zeros(0)
             null = self._nulls(1)  # in the last place, where a NULL index points
             dictionaries[key] = dictionary, _concatenate([values, null])
-        indices = _plain(array.indices)
-        nulls = _null_mask(array.indices)
+        indices = plain(array.indices)
+        nulls = null_mask(array.indices)
         if nulls is not None:
             indices = np.where(nulls, len(dictionary), indices)
         return self._kernels.gather(dictionaries[key][1], indices)
@@ -135,28 +170,28 @@ class ValueHasher:
     def _scalar(self, array: pa.Array) -> Lanes:
         t, kernels = array.type, self._kernels
         if pa.types.is_boolean(t):
-            return kernels.integers(_bits(array.buffers()[1], array.offset, len(array)), Form.BOOL)
+            return kernels.integers(bits(array.buffers()[1], array.offset, len(array)), Form.BOOL)
         if pa.types.is_uint64(t):
-            return kernels.unsigned(_plain(array))
+            return kernels.unsigned(plain(array))
         if pa.types.is_integer(t):
-            return kernels.integers(_plain(array), Form.INTEGER)
+            return kernels.integers(plain(array), Form.INTEGER)
         if pa.types.is_floating(t):
-            return kernels.floats(_plain(array))
+            return kernels.floats(plain(array))
         if pa.types.is_decimal(t):
             return self._decimals(array)
         if pa.types.is_date32(t):
-            return kernels.integers(_fixed(array, "<i4"), Form.DAYS)
+            return kernels.integers(fixed(array, "<i4"), Form.DAYS)
         if pa.types.is_date64(t):
-            return _date64(kernels, _fixed(array, "<i8"))
+            return _date64(kernels, fixed(array, "<i8"))
         if pa.types.is_timestamp(t):
-            return kernels.temporal(_fixed(array, "<i8"), t.unit, Form.NAIVE if t.tz is None else Form.ZONED)
+            return kernels.temporal(fixed(array, "<i8"), t.unit, Form.NAIVE if t.tz is None else Form.ZONED)
         if pa.types.is_time(t):
-            values = _fixed(array, f"<i{t.bit_width // 8}").astype(np.int64)
+            values = fixed(array, f"<i{t.bit_width // 8}").astype(np.int64)
             return kernels.temporal(values, t.unit, Form.TIME)
         if pa.types.is_duration(t):
-            return kernels.temporal(_fixed(array, "<i8"), t.unit, Form.DURATION)
+            return kernels.temporal(fixed(array, "<i8"), t.unit, Form.DURATION)
         if pa.types.is_interval(t):
-            words = _fixed(array, "<u8", 2)
+            words = fixed(array, "<u8", 2)
             first = kernels.words(np.ascontiguousarray(words[:, 0]), Form.INTERVAL)
             return Lanes(*(mix(lane ^ words[:, 1]) for mix, lane in zip(MIXERS, (first.lo, first.hi), strict=True)))
         return self._bytes(array)
@@ -164,11 +199,11 @@ class ValueHasher:
     def _decimals(self, array: pa.Array) -> Lanes:
         t = array.type
         if t.bit_width == 32:
-            return self._kernels.decimals(_fixed(array, "<i4").astype(np.int64).reshape(-1, 1), t.scale)[0]
-        words = _fixed(array, "<i8", t.bit_width // 64).reshape(-1, t.bit_width // 64)
+            return self._kernels.decimals(fixed(array, "<i4").astype(np.int64).reshape(-1, 1), t.scale)[0]
+        words = fixed(array, "<i8", t.bit_width // 64).reshape(-1, t.bit_width // 64)
         lanes, large = self._kernels.decimals(words, t.scale)
         if len(large):
-            nulls = _null_mask(array)
+            nulls = null_mask(array)
             if nulls is not None:  # the bytes below a NULL are anything
                 large = large[~nulls[large]]
         known: dict[bytes, tuple[int, int]] = {}
@@ -199,13 +234,7 @@ class ValueHasher:
             offsets = np.arange(array.offset, array.offset + len(array) + 1, dtype=np.int64) * t.byte_width
             data = array.buffers()[1]
         elif text or pa.types.is_binary(t) or pa.types.is_large_binary(t):
-            if not self._compiled and _repeats(array):
-                encoded = array.dictionary_encode()
-                indices, nulls = _plain(encoded.indices), _null_mask(encoded.indices)
-                if nulls is not None:
-                    indices = np.where(nulls, 0, indices)  # any valid place: the caller overwrites NULLs
-                return self._kernels.gather(self._bytes(encoded.dictionary), indices)
-            offsets = _offsets(array)
+            offsets = value_offsets(array)
             data = array.buffers()[2]
         else:
             raise InvalidInput(f"values of type {t} cannot be hashed; cast the column, or leave the table out")
@@ -219,7 +248,7 @@ class ValueHasher:
 
     def _views(self, array: pa.Array) -> Lanes | None:
         form = Form.STRING if pa.types.is_string_view(array.type) else Form.BINARY
-        views = _fixed(array, "<u8", 2)
+        views = fixed(array, "<u8", 2)
         lanes = self._kernels.views(views, array.buffers()[2:], form)
         if lanes is not None:
             for i in np.flatnonzero((views[:, 0] & np.uint64(2**32 - 1)) > STRING_BYTES_MAX).tolist():
@@ -242,7 +271,7 @@ class ValueHasher:
             offsets = np.arange(len(array) + 1, dtype=np.int64) * t.list_size
             first = array.offset * t.list_size
         else:
-            offsets = _offsets(array).astype(np.int64)
+            offsets = value_offsets(array).astype(np.int64)
             first = int(offsets[0])
             offsets -= first
         size = int(offsets[-1])
@@ -254,8 +283,8 @@ class ValueHasher:
 
     def _list_view(self, array: pa.Array, dictionaries: _DictionaryCache) -> Lanes:
         # By hand: pyarrow 26 casts list views to lists with the offsets of the views.
-        nulls = _null_mask(array)
-        starts, sizes = _plain(array.offsets).astype(np.int64), _plain(array.sizes).astype(np.int64)
+        nulls = null_mask(array)
+        starts, sizes = plain(array.offsets).astype(np.int64), plain(array.sizes).astype(np.int64)
         if nulls is not None:
             sizes[nulls] = 0
         offsets = np.concatenate([[0], np.cumsum(sizes)])
@@ -300,43 +329,3 @@ def _date64(kernels: NumpyKernels, values: NDArray[np.int64]) -> Lanes:
         return kernels.integers(days, Form.DAYS)
     forms = np.where(whole, np.uint8(Form.DAYS), np.uint8(Form.DAY_MS))
     return kernels.words(np.where(whole, days, values).view(np.uint64), forms)
-
-
-# --- Arrow buffers as arrays, nothing copied ---------------------------------------------------------------------
-
-
-def _fixed(array: pa.Array, dtype: str, width: int = 1) -> NDArray[Any]:
-    """The values buffer as shape (n,), or (n, width) for values of several words; read-only."""
-    size = np.dtype(dtype).itemsize * width
-    flat = np.frombuffer(array.buffers()[1], dtype, len(array) * width, array.offset * size)
-    return flat if width == 1 else flat.reshape(-1, width)
-
-
-def _plain(array: pa.Array) -> NDArray[Any]:
-    return _fixed(array, np.dtype(array.type.to_pandas_dtype()).str)
-
-
-def _offsets(array: pa.Array) -> NDArray[Any]:
-    t = array.type
-    large = pa.types.is_large_list(t) or pa.types.is_large_string(t) or pa.types.is_large_binary(t)
-    dtype = np.dtype("<i8" if large else "<i4")
-    return np.frombuffer(array.buffers()[1], dtype, len(array) + 1, array.offset * dtype.itemsize)
-
-
-def _bits(buffer: pa.Buffer, offset: int, n: int) -> NDArray[np.uint8]:
-    first = offset >> 3
-    raw = np.frombuffer(buffer, np.uint8, ((offset + n + 7) >> 3) - first, first)
-    return np.unpackbits(raw, bitorder="little")[offset - 8 * first :][:n]
-
-
-def _null_mask(array: pa.Array) -> NDArray[np.bool_] | None:
-    if not array.null_count:
-        return None
-    return np.equal(_bits(array.buffers()[0], array.offset, len(array)), 0)
-
-
-def _repeats(array: pa.Array) -> bool:
-    """Whether values repeat so often that hashing each distinct one once pays."""
-    if len(array) <= DICTIONARY_SAMPLE_ROWS:
-        return False
-    return 2 * int(pc.count_distinct(array.slice(0, DICTIONARY_SAMPLE_ROWS)).as_py()) < DICTIONARY_SAMPLE_ROWS

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["STRING_BYTES_MAX", "Keys", "Lanes", "NumpyKernels", "derive_keys"]
+__all__ = ["BLOCK_ROWS", "STRING_BYTES_MAX", "Keys", "Lanes", "NumpyKernels", "derive_keys"]
 
 STRING_BYTES_MAX: Final = 4096
 """Longer strings are hashed by keyed blake2b: beyond, it is quicker than mixing word by word."""
-BLOCK_ROWS: Final = 1 << 15
-"""Rows mixed at a time, so that temporary arrays stay in cache."""
+BLOCK_ROWS: Final = 1 << 17
+"""Rows mixed at a time: few enough for the last cache, and so many that threads hardly wait for each other's turns."""
 
 LO_SHIFTS: Final = (27, 33, 27)
 LO_FACTORS: Final = (0x3C79AC492BA7B653, 0x1C69B3F74AC4AE35)

@@ -38,23 +38,24 @@ class Known:
         flags: list[bool] = []
         number_of: dict[int, int] = {}
 
-        def place(members: Sequence[int], rows: int, exact: bool) -> int:
-            whole = sorted({t for m in members for t in self._behind(m)})
-            groups.append(whole)
+        def place(tables: list[int], rows: int, exact: bool) -> int:
+            groups.append(tables)
             distinct.append(rows)
             flags.append(exact)
-            number_of.update(dict.fromkeys(whole, len(groups) - 1))
+            number_of.update(dict.fromkeys(tables, len(groups) - 1))
             return len(groups) - 1
 
         numbers = [
-            place(members, rows, any(m in opaque for m in members)) if members else -1
+            place(sorted({t for m in members for t in self._behind(m)}), rows, any(m in opaque for m in members))
+            if members
+            else -1
             for members, rows in zip(new.tables, new.distinct, strict=True)
         ]
         for table in filled:
             if table not in number_of:
                 old = self.of_table.get(table)
                 if old is not None and self.answer is not None:
-                    place(self.groups[old][:1], self.answer.distinct[old], self.answer.opaque[old] or table in opaque)
+                    place(self.groups[old], self.answer.distinct[old], self.answer.opaque[old] or table in opaque)
                 else:
                     place([table], 0, table in opaque)
         edges = {(numbers[c], numbers[p]): edge for (c, p), edge in new.edges.items()}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .column_stage import ColumnStage
     from .content import Content
+    from .copies import Copies
     from .nodes import Nodes, Pair
     from .rowsets import Overlap, RowSets
     from .schema_graph import SchemaGraph
@@ -64,6 +65,7 @@ class RowStage:
         nodes: Nodes,
         columns: ColumnStage,
         content: Content,
+        copies: Copies,
         rowsets: RowSets,
         groups: Groups,
         min_fraction: float,
@@ -74,12 +76,14 @@ class RowStage:
         self._nodes = nodes
         self._columns = columns
         self._content = content
+        self._copies = copies
         self._rowsets = rowsets
         self._groups = groups
         self._min_fraction = min_fraction
         self._verdicts = verdicts
         self._key_of = key_of
         self._row_keys: dict[tuple[int, int], int] = {}
+        self._key_of_copies: dict[tuple[int, tuple[bytes, ...]], int] = {}
         self._refuted: set[tuple[int, int]] = set()
 
     def run(self, pairs: Sequence[Pair], done: Callable[[int, int], None]) -> int:
@@ -114,8 +118,13 @@ class RowStage:
         names = self._columns.columns(table, own_class)
         if own_class != child_class:
             names = tuple(names[i] for i in self._graph.maps[child_class, own_class].tolist())
-        key = self._row_keys[table, child_class] = len(self._row_keys)
-        wanted[table][key] = names, self._graph.classes[child_class].tokens
+        key = len(self._row_keys)
+        stored = self._copies.known(table, names)
+        if stored is not None:  # a copy has the rows of the first
+            key = self._key_of_copies.setdefault((child_class, stored), key)
+        if key == len(self._row_keys):
+            wanted[table][key] = names, self._graph.classes[child_class].tokens
+        self._row_keys[table, child_class] = key
 
     def _group(self, involved: Iterable[int]) -> None:
         """Put every table into the group of its rows, each compared once with the group's first table."""

@@ -30,6 +30,8 @@ __all__ = ["SchemaClass", "SchemaGraph", "normalised", "schema_graph"]
 _EXACT = "\0e"
 _SPELLED = "\0s"
 _PLAIN = "\0n"
+_NEAR_TESTS: Final = 200_000
+"""Up to so many comparisons of two tables' names, tables far from the touched ones are left out beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +76,46 @@ def normalised(name: str) -> str:
     return _PLAIN + name if name.startswith("\0") else name
 
 
-def _tokens(names: Sequence[Sequence[str]]) -> tuple[list[list[str]], set[str]]:
-    """Normalised names of every table; colliding ones keep their spelling. Second: the names that collide anywhere."""
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """Normalised names: ``tables[t]`` of table t's columns in order, where colliding ones keep their spelling.
+
+    ``contested`` holds the names that collide in any table, ``colliding`` the tables that they collide in.
+    """
+
+    tables: list[list[str]]
+    contested: set[str]
+    colliding: set[int]
+
+
+def _tokens(names: Sequence[Sequence[str]]) -> _Tokens:
     tables: list[list[str]] = []
     contested: set[str] = set()
-    for own in names:
+    colliding: set[int] = set()
+    for table, own in enumerate(names):
         # All names of a table in one go, unless one holds the separator or needs the prefix.
         joined = "\x1f".join(own)
-        tokens = [token.strip() for token in joined.casefold().split("\x1f")] if own else []
+        tokens = list(map(str.strip, joined.casefold().split("\x1f"))) if own else []
         if len(tokens) != len(own) or "\0" in joined:
             tokens = [normalised(name) for name in own]
         if len(set(tokens)) < len(tokens):
             count = Counter(tokens)
             contested.update(token for token, times in count.items() if times > 1)
+            colliding.add(table)
             tokens = [_EXACT + name if count[token] > 1 else token for name, token in zip(own, tokens, strict=True)]
         tables.append(tokens)
-    return tables, contested
+    return _Tokens(tables, contested, colliding)
 
 
 class _NameClass:
-    """Tables with the same tokens. ``order[i]`` sorts table i's columns by token."""
+    """Tables with the same tokens: ``members`` holds their positions, each with the tokens of its columns in order."""
 
-    __slots__ = ("found", "members", "tokens", "wanted")
+    __slots__ = ("_positions", "found", "members", "tokens", "wanted")
 
     def __init__(self, tokens: tuple[str, ...], contested: set[str]) -> None:
         self.tokens = tokens
-        self.members: list[int] = []
+        self.members: list[tuple[int, Sequence[str]]] = []
+        self._positions: dict[str, int] = {}
         # As a parent a column is found under one token; as a child it asks for one or two.
         self.found: tuple[str, ...] = tokens
         self.wanted: list[tuple[str, ...]] | None = None
@@ -110,7 +126,7 @@ class _NameClass:
     def position_map(self, parent: _NameClass) -> NDArray[np.int64] | None:
         if self is parent:
             return np.arange(len(self.tokens), dtype=np.int64)
-        at = {token: i for i, token in enumerate(parent.found)}
+        at = parent._positions = parent._positions or {token: i for i, token in enumerate(parent.found)}
         try:
             if self.wanted is None:
                 return np.array([at[t] for t in self.tokens], dtype=np.int64)
@@ -120,21 +136,33 @@ class _NameClass:
         return np.array(found, dtype=np.int64) if len(set(found)) == len(found) else None
 
 
-def _name_classes(names: Sequence[Sequence[str]]) -> list[_NameClass]:
-    tables, contested = _tokens(names)
+def _near(found: _Tokens, touching: set[int]) -> list[int]:
+    """The tables given by ``touching`` and those whose names are all in one of them, or hold all of one of theirs."""
+    plain = [frozenset(tokens) for tokens in found.tables]
+    for table in found.colliding:
+        plain[table] = frozenset(normalised(t[2:]) if t.startswith(_EXACT) else t for t in plain[table])
+    touched = {plain[table] for table in touching}
+    return [at for at, own in enumerate(plain) if any(own <= other or own >= other for other in touched)]
+
+
+def _name_classes(names: Sequence[Sequence[str]], touching: set[int] | None) -> list[_NameClass]:
+    found = _tokens(names)
+    contested = found.contested
     classes: dict[tuple[str, ...], _NameClass] = {}
-    for index, tokens in enumerate(tables):
+    few = touching is not None and len(touching) * len(names) <= _NEAR_TESTS
+    for index in _near(found, touching) if touching is not None and few else range(len(names)):
+        tokens = found.tables[index]
         if not tokens:
             continue
         if contested:
-            tokens = [  # noqa: PLW2901 - the spelled form replaces the plain one
+            tokens = [
                 _SPELLED + name if token in contested else token
                 for name, token in zip(names[index], tokens, strict=True)
             ]
         key = tuple(sorted(tokens))
         if key not in classes:
             classes[key] = _NameClass(key, contested)
-        classes[key].members.append(index)
+        classes[key].members.append((index, tokens))
     return list(classes.values())
 
 
@@ -188,10 +216,10 @@ def schema_graph(schemas: Sequence[pa.Schema], touching: set[int] | None = None)
     means all pairs. Tables without columns are in no class.
     """
     names = [schema.names for schema in schemas]
-    by_name = _name_classes(names)
+    by_name = _name_classes(names, touching)
     touched = None
     if touching is not None:
-        touched = {n for n, own in enumerate(by_name) if any(member in touching for member in own.members)}
+        touched = {n for n, own in enumerate(by_name) if any(table in touching for table, _ in own.members)}
     split: dict[int, list[int]] = {}
     classes: list[SchemaClass] = []
 
@@ -214,30 +242,31 @@ def schema_graph(schemas: Sequence[pa.Schema], touching: set[int] | None = None)
                 if child == parent and len(classes[child].tables) < 2:
                     continue
                 own, theirs = classes[child].families, classes[parent].families
-                if child == parent or all(compatible(f, theirs[p]) for f, p in zip(own, at.tolist(), strict=True)):
+                if own is theirs or all(
+                    f is theirs[p] or compatible(f, theirs[p]) for f, p in zip(own, at.tolist(), strict=True)
+                ):
                     maps[child, parent] = at
     return SchemaGraph(tuple(classes), maps)
 
 
 def _by_type(own: _NameClass, schemas: Sequence[pa.Schema], names: Sequence[Sequence[str]]) -> Iterator[SchemaClass]:
     """Members of one name class, split by the families of their columns."""
-    order_of: dict[tuple[str, ...], list[int]] = {}
-    split: defaultdict[tuple[Family, ...], list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
-    for table in own.members:
-        spelled = tuple(names[table])
-        if spelled not in order_of:
-            order_of[spelled] = _order(own, spelled)
-        order = order_of[spelled]
-        types = schemas[table].types
+    split: defaultdict[tuple[Family | str, ...], list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
+    families_of: dict[tuple[Family | str, ...], tuple[Family, ...]] = {}
+    for table, tokens in own.members:
+        order = sorted(range(len(tokens)), key=tokens.__getitem__)
+        types, spelled = schemas[table].types, names[table]
         families = tuple(_family(types[i]) for i in order)
-        split[families].append((table, tuple(spelled[i] for i in order)))
+        key = tuple(f if f.children else f.kind for f in families)  # texts know their hash
+        families_of.setdefault(key, families)
+        split[key].append((table, tuple(spelled[i] for i in order)))
     exact = any(token.startswith("\0") for token in own.tokens)
-    for families, members in split.items():
+    for key, members in split.items():
         yield SchemaClass(
             tables=np.array([m[0] for m in members], dtype=np.int64),
             columns=tuple(m[1] for m in members),
             tokens=own.tokens,
-            families=families,
+            families=families_of[key],
             exact=exact,
         )
 
@@ -260,12 +289,3 @@ _FAMILY_BY_ID: Final[dict[int, Family]] = {
 
 def _family(t: pa.DataType) -> Family:
     return _FAMILY_BY_ID.get(t.id) or family(t)
-
-
-def _order(own: _NameClass, spelled: tuple[str, ...]) -> list[int]:
-    """Positions of the table's columns in the order of the class's tokens."""
-    at: dict[str, int] = {}
-    for position, name in enumerate(spelled):
-        for token in (normalised(name), _EXACT + name, _SPELLED + name):
-            at[token] = position
-    return [at[token] for token in own.tokens]

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -29,7 +29,7 @@ from .listing import Listing, is_current, list_files, partition_of, place_of, st
 from .schema import evolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .progress import Progress
     from .table import Table
@@ -42,6 +42,8 @@ REMOTE_LISTINGS = 16
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+_T = TypeVar("_T")
 
 Constant = int | dt.date | str | None
 """A partition column's value in one file."""
@@ -107,14 +109,21 @@ class AttachedFragment(Fragment):
         """The Arrow schema of the file itself."""
         return self._footer.schema
 
+    def stored_bytes(self, columns: Sequence[str]) -> list[list[bytes]]:
+        """As of every fragment; Conflict when the file changed."""
+        return self._unchanged(lambda: super(AttachedFragment, self).stored_bytes(columns))
+
     def _read_stored(self, names: list[str], row_groups: Sequence[int] | None) -> pa.Table:
+        return self._unchanged(lambda: super(AttachedFragment, self)._read_stored(names, row_groups))
+
+    def _unchanged(self, read: Callable[[], _T]) -> _T:
         try:
-            table = super()._read_stored(names, row_groups)
+            found = read()
         except Corrupt:
             self._check()  # bytes that fit no footer are no news when the file is another by now
             raise
         self._check()
-        return table
+        return found
 
     def _check(self) -> None:
         if state_now(self._place, self._footer.state) != self._footer.state:

@@ -7,7 +7,7 @@ is mapped kills the process; plain reads were as quick (3,230 real files).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ __all__ = ["Fragment"]
 
 _THREADS_FROM_BYTES = 1 * 2**20
 """Files below this are read by the calling thread alone: handing them to a pool costs more than it saves."""
+_WHOLE_BYTES = 128 * 2**10
+"""Local files up to this are fetched whole: one call costs less than one for each of their columns."""
 
 
 class Fragment:
@@ -114,6 +116,11 @@ class Fragment:
         return self._metadata
 
     @property
+    def is_local(self) -> bool:
+        """Whether reading it costs no requests."""
+        return self._filesystem is None
+
+    @property
     def file_schema(self) -> pa.Schema:
         """The Arrow schema of the file itself."""
         if self._file_schema is None:
@@ -151,6 +158,49 @@ class Fragment:
         groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
         return sum(group.column(leaf).total_compressed_size for group in groups for leaf in leaves)
 
+    def stored_forms(self, columns: Sequence[str]) -> tuple[Hashable, ...] | None:
+        """What decides, beside the stored bytes, how each of these columns reads; equal in every copy of a column.
+
+        Types, encoding parameters, and for every row group its rows and the column's bytes. None when the rows are not
+        all those that are stored, or a column is not in the file.
+        """
+        spans = leaf_columns(self.file_schema, self.metadata.num_columns)
+        if self.num_deleted_rows or any(name in self._constants or name not in spans for name in columns):
+            return None
+        metadata = self.metadata
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        forms: list[Hashable] = []
+        for name in columns:
+            first, count = spans[name]
+            kinds = [metadata.schema.column(leaf) for leaf in range(first, first + count)]
+            chunks = [(group.num_rows, group.column(leaf)) for group in groups for leaf in range(first, first + count)]
+            forms.append(
+                (
+                    *(_values_of(schema.field(name).type) for schema in (self.schema, self.file_schema)),
+                    *((k.physical_type, k.length, k.max_definition_level, k.max_repetition_level) for k in kinds),
+                    *((rows, c.compression, c.total_compressed_size, c.total_uncompressed_size) for rows, c in chunks),
+                )
+            )
+        return tuple(forms)
+
+    def stored_bytes(self, columns: Sequence[str]) -> list[list[bytes]]:
+        """The bytes of these columns as the file holds them, page headers included: a part a leaf and row group.
+
+        Raises NotFound, Corrupt and Unavailable as :meth:`read` does.
+        """
+        metadata = self.metadata
+        spans = leaf_columns(self.file_schema, metadata.num_columns)
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        with self._opened() as source:
+            return [
+                [
+                    _chunk_bytes(source, group.column(leaf))
+                    for group in groups
+                    for leaf in range(spans[name][0], sum(spans[name]))
+                ]
+                for name in columns
+            ]
+
     def bounds(self, columns: Sequence[str] | None = None) -> dict[str, Bounds]:
         """Bounds of the live rows by column, in the table's types; a missing key means that nothing is known."""
         if self._bounds is None:
@@ -159,8 +209,9 @@ class Fragment:
             else:
                 self._bounds = self._stored_bounds(None)
         known = self._bounds
-        names = known if columns is None else [name for name in columns if name in known]
-        return {name: outer(known[name]) if self.num_deleted_rows else known[name] for name in names}
+        if columns is not None:
+            known = {name: known[name] for name in columns if name in known}
+        return {name: outer(found) for name, found in known.items()} if self.num_deleted_rows else dict(known)
 
     def row_group_bounds(self, columns: Sequence[str], group: int) -> dict[str, Bounds]:
         """Bounds of the live rows of one row group, from the footer."""
@@ -168,6 +219,9 @@ class Fragment:
         return {name: outer(found) for name, found in known.items()} if self.num_deleted_rows else known
 
     def _stored_bounds(self, columns: Sequence[str] | None, group: int | None = None) -> dict[str, Bounds]:
+        stored = self.file_schema
+        if stored is self.schema and not self._constants:
+            return footer_bounds(self.metadata, columns, None if group is None else [group], stored)
         names = self.schema.names if columns is None else columns
         rows = self.num_stored_rows if group is None else self.metadata.row_group(group).num_rows
         own = [name for name in names if name not in self._constants and self.file_schema.get_field_index(name) >= 0]
@@ -258,18 +312,28 @@ class Fragment:
         # Dotted names may have brought more columns than asked for, in the file's order.
         return table if table.schema.names == names else table.select(names)
 
+    def _source(self) -> pa.NativeFile:
+        if self._filesystem is not None:
+            return self._filesystem.open_input_file(self._file)
+        if self.num_bytes > _WHOLE_BYTES:
+            return pa.OSFile(self.path)
+        with open(self.path, "rb", buffering=0) as file:
+            return pa.BufferReader(file.read())
+
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:
+        """The open Parquet file; whatever goes wrong inside is one of our errors."""
+        with self._opened() as source:
+            known = self._metadata if self._metadata_source is None else self.metadata
+            remote = self._filesystem is not None
+            yield pq.ParquetFile(source, metadata=known, pre_buffer=remote, page_checksum_verification=self._verify)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pa.NativeFile]:
         """The open file; whatever goes wrong inside is one of our errors."""
         try:
-            with (
-                pa.OSFile(self.path)
-                if self._filesystem is None
-                else self._filesystem.open_input_file(self._file) as source
-            ):
-                known = self._metadata if self._metadata_source is None else self.metadata
-                remote = self._filesystem is not None
-                yield pq.ParquetFile(source, metadata=known, pre_buffer=remote, page_checksum_verification=self._verify)
+            with self._source() as source:
+                yield source
         except FileNotFoundError as error:
             raise NotFound(f"the data file {self.path} is not there any more: restore it, or attach anew") from error
         except PermissionError as error:
@@ -281,6 +345,24 @@ class Fragment:
                 f"the data file {self.path} cannot be read as Parquet ({error}): restore it, or write it again",
                 path=self.path,
             ) from error
+
+
+def _values_of(kind: pa.DataType) -> pa.DataType:
+    """The type without what only says how Arrow lays its values out in memory."""
+    if pa.types.is_dictionary(kind):
+        return _values_of(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) else kind
+
+
+def _chunk_bytes(source: pa.NativeFile, chunk: pq.ColumnChunkMetaData) -> bytes:
+    starts = (chunk.dictionary_page_offset, chunk.data_page_offset)
+    start = min(offset for offset in starts if offset)  # no page lies at 0: the magic does
+    found = bytes(source.read_at(chunk.total_compressed_size, start))
+    if len(found) != chunk.total_compressed_size:
+        raise ValueError(f"a column ends {chunk.total_compressed_size - len(found)} bytes too early")
+    return found
 
 
 def _in_chunks(file: pq.ParquetFile, group: int, names: list[str]) -> list[pa.Table]:

@@ -148,14 +148,14 @@ def list_files(place: Place, hive: bool = False) -> Listing:
 
 def is_current(listing: Listing) -> bool:
     """Whether the local files and folders of a listing are as they were. False where only listing again can tell."""
-    is_one_file = [state.path for state in listing.files] == [listing.place.path]
-    if not listing.folders and not is_one_file:
+    files = listing.files
+    if not listing.folders and (len(files) != 1 or files[0].path != listing.place.path):
         return False  # a glob: any folder may have gained a file that fits
     try:
         for path, stamp in listing.folders.items():
             if folder_stamp(os.stat(path)) != stamp:
                 return False
-        return all(file_state(state.path, os.stat(state.path)) == state for state in listing.files)
+        return all(file_state(state.path, os.stat(state.path)) == state for state in files)
     except OSError:
         return False
 

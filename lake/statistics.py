@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import math
 import struct
-from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -46,8 +45,7 @@ _TEXT_LENGTH = 64
 """Characters or bytes of a bound that the log keeps; a longer one is cut outwards and no longer exact."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What is known of one column's values in some rows. None means unknown.
 
     ``min`` and ``max`` bound all values that are neither NULL nor NaN; they occur among the rows when ``min_exact``
@@ -67,8 +65,7 @@ UNKNOWN = Bounds()
 
 def outer(bounds: Bounds) -> Bounds:
     """The bounds of any subset of the rows: still around all values, no longer exact; a null count of 0 stays."""
-    return replace(
-        bounds,
+    return bounds._replace(
         null_count=0 if bounds.null_count == 0 else None,
         min_exact=False,
         max_exact=False,
@@ -117,9 +114,9 @@ def leaf_columns(schema: pa.Schema, num_leaves: int) -> dict[str, tuple[int, int
     Empty when the count does not come to ``num_leaves``.
     """
     spans, position = {}, 0
-    for field in schema:
-        count = _leaves(field.type)
-        spans[field.name] = (position, count)
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        count = 1 if kind.id in _FLAT else _leaves(kind)
+        spans[name] = (position, count)
         position += count
     return spans if position == num_leaves else {}
 
@@ -146,19 +143,27 @@ def footer_bounds(
     """
     schema = metadata.schema.to_arrow_schema() if arrow_schema is None else arrow_schema
     spans = leaf_columns(schema, metadata.num_columns)
-    wanted = [
-        (field.name, spans[field.name][0], _value_type(field.type))
-        for field in (schema if columns is None else (schema.field(name) for name in columns if name in spans))
-        if field.name in spans and not pa.types.is_nested(_value_type(field.type))
-    ]
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    wanted = []
+    for name in schema.names if columns is None else columns:
+        if name in spans:
+            kind = kinds[name]
+            if kind.id not in _FLAT:
+                kind = _value_type(kind)
+                if pa.types.is_nested(kind):
+                    continue
+            wanted.append((name, spans[name][0], kind))
     exact = str(metadata.created_by).startswith("parquet-cpp")  # never cuts a bound: too long ones it leaves out
-    parts: dict[str, list[tuple[Bounds, int]]] = {name: [] for name, _, _ in wanted}
-    for index in range(metadata.num_row_groups) if groups is None else groups:
+    chosen = range(metadata.num_row_groups) if groups is None else groups
+    parts: list[tuple[list[Bounds], int]] = []
+    for index in chosen:
         group = metadata.row_group(index)  # fetched once: in the inner loop this is quadratic
-        rows = group.num_rows
-        for name, leaf, kind in wanted:
-            parts[name].append((_chunk_bounds(group.column(leaf), kind, exact), rows))
-    found = {name: merged(part) for name, part in parts.items()}
+        parts.append(([_chunk_bounds(group.column(leaf), kind, exact) for _, leaf, kind in wanted], group.num_rows))
+    names = [name for name, _, _ in wanted]
+    if len(parts) == 1 and not any(bounds.null_count == parts[0][1] for bounds in parts[0][0]):
+        found = dict(zip(names, parts[0][0], strict=True))
+    else:
+        found = {name: merged((bounds[at], rows) for bounds, rows in parts) for at, name in enumerate(names)}
     return {name: bounds for name, bounds in found.items() if bounds != UNKNOWN}
 
 
@@ -169,15 +174,18 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _chunk_bounds(chunk: pq.ColumnChunkMetaData, kind: pa.DataType, exact: bool) -> Bounds:
+    number = kind.id
     try:
         stats = chunk.statistics
         if stats is None:
             return UNKNOWN
         nulls = stats.null_count if stats.has_null_count else None
-        nans = None if pa.types.is_floating(kind) else 0
-        if not stats.has_min_max or chunk.physical_type == "INT96":
+        nans = None if number in _FLOATING else 0
+        if not stats.has_min_max or (number == _TIMESTAMP and chunk.physical_type == "INT96"):
             return Bounds(nulls, nan_count=nans)
-        low, high = _typed(stats.min_raw, stats.min, kind), _typed(stats.max_raw, stats.max, kind)
+        low, high = stats.min_raw, stats.max_raw
+        if number not in _AS_STORED:
+            low, high = _typed(low, stats, True, kind), _typed(high, stats, False, kind)
     except (UnicodeDecodeError, OverflowError, ValueError, ArithmeticError, pa.ArrowException):
         return UNKNOWN
     return make_bounds(nulls, low, high, exact, nans)
@@ -213,26 +221,35 @@ def _short(value: Value | None) -> bool:
     return value is not None and not (isinstance(value, bytes) and len(value) >= 16)
 
 
-def _typed(raw: Any, cooked: Any, kind: pa.DataType) -> Value | None:
+_TIMESTAMP: Final = pa.timestamp("us").id
+_FLOATING: Final = frozenset(kind.id for kind in (pa.float16(), pa.float32(), pa.float64()))
+_AS_STORED: Final = frozenset(
+    kind.id
+    for kind in (
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64()),
+        *(pa.date32(), pa.date64(), pa.time32("ms"), pa.time64("us"), pa.timestamp("us"), pa.duration("us")),
+    )
+)
+"""Types whose bound is what the footer holds, an int or a float."""
+_FLAT: Final = _AS_STORED | {kind.id for kind in (pa.bool_(), pa.string(), pa.large_string(), pa.binary())}
+"""Types of one leaf whose values are of that type, told by their number: a schema asks this of every column."""
+
+
+def _typed(raw: Any, stats: pq.Statistics, least: bool, kind: pa.DataType) -> Value | None:
     """A footer's bound as a Value of Arrow type ``kind``; None for types without an order that is ours."""
     types = pa.types
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return raw.decode() if isinstance(raw, bytes) else str(raw)
     if types.is_boolean(kind):
         return bool(raw)
     if types.is_unsigned_integer(kind):
         return int(raw) % (1 << int(kind.bit_width))
-    if types.is_integer(kind) or (types.is_temporal(kind) and not types.is_interval(kind)):
-        return int(raw)
     if types.is_float16(kind):
         return float(struct.unpack("<e", raw)[0])
-    if types.is_floating(kind):
-        return float(raw)
     if types.is_decimal(kind):
+        cooked = stats.min if least else stats.max
         return cooked if isinstance(cooked, Decimal) else None
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return raw.decode() if isinstance(raw, bytes) else str(raw)
-    if _is_bytes(kind):
-        return bytes(raw)
-    return None
+    return bytes(raw) if _is_bytes(kind) else None
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -263,7 +280,7 @@ def in_type(bounds: Bounds, found: pa.DataType, wanted: pa.DataType) -> Bounds:
     if types.is_integer(found) and types.is_floating(wanted):
         low = None if bounds.min is None else float(bounds.min)
         high = None if bounds.max is None else float(bounds.max)
-        return replace(bounds, min=-0.0 if low == 0 else low, max=high, nan_count=0)
+        return bounds._replace(min=-0.0 if low == 0 else low, max=high, nan_count=0)
     text = (types.is_string, types.is_large_string, types.is_string_view)
     if any(is_kind(found) for is_kind in text) and any(is_kind(wanted) for is_kind in text):
         return bounds
@@ -291,8 +308,7 @@ def _in_unit(bounds: Bounds, found: tuple[str, int] | None, wanted: tuple[str, i
     new_low = None if low is None else int(low) * wanted[1] // found[1]
     new_high = None if high is None else -(-int(high) * wanted[1] // found[1])
     whole = wanted[1] % found[1] == 0
-    return replace(
-        bounds,
+    return bounds._replace(
         min=new_low,
         max=new_high,
         min_exact=bounds.min_exact and (whole or (low is not None and int(low) * wanted[1] % found[1] == 0)),
@@ -328,9 +344,9 @@ def _cut(bounds: Bounds) -> Bounds:
     """Long strings cut outwards: a prefix as the minimum, the next prefix after it as the maximum."""
     low, high = bounds.min, bounds.max
     if isinstance(low, str | bytes) and len(low) > _TEXT_LENGTH:
-        bounds = replace(bounds, min=low[:_TEXT_LENGTH], min_exact=False)
+        bounds = bounds._replace(min=low[:_TEXT_LENGTH], min_exact=False)
     if isinstance(high, str | bytes) and len(high) > _TEXT_LENGTH:
-        bounds = replace(bounds, max=_after(high[:_TEXT_LENGTH]), max_exact=False)
+        bounds = bounds._replace(max=_after(high[:_TEXT_LENGTH]), max_exact=False)
     return bounds
 
 

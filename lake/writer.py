@@ -6,7 +6,7 @@ import contextlib
 import math
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -150,7 +150,7 @@ class _Rolling:
         for name, known in footer_bounds(footer, arrow_schema=self._stored).items():
             bounds = in_type(known, self._stored.field(name).type, self._schema.field(name).type)
             if name in nans:
-                bounds = replace(bounds, nan_count=nans[name])
+                bounds = bounds._replace(nan_count=nans[name])
             if bounds != UNKNOWN:
                 found[name] = bounds
         return found

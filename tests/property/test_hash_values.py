@@ -273,3 +273,41 @@ def test_every_nan_and_both_zeros() -> None:
 @pytest.mark.parametrize("t", [pa.int64(), pa.string(), pa.list_(pa.int8()), pa.struct([("a", pa.int8())]), pa.null()])
 def test_null_is_one_value_in_every_family(t: pa.DataType) -> None:
     assert hashes(pa.nulls(3, t)) == hashes(pa.nulls(3))
+
+
+@CHECKED
+@given(st.data())
+def test_many_columns_at_once_and_sets_of_values_are_those_of_each_column(data: st.DataObject) -> None:
+    texts = ["", "a", "b" * 20, None]
+    makers = {
+        "i": lambda: pa.array(data.draw(st.lists(st.integers(-3, 3) | st.none(), max_size=9)), pa.int64()),
+        "f": lambda: pa.array(data.draw(st.lists(st.sampled_from([0.0, -0.0, 0.5, math.nan, None]))), pa.float64()),
+        "s": lambda: pa.array(data.draw(st.lists(st.sampled_from(texts), max_size=9)), pa.string()),
+        "d": lambda: pa.array(data.draw(st.lists(st.sampled_from(texts), max_size=9)), pa.string()).dictionary_encode(),
+        "l": lambda: pa.array(data.draw(st.lists(st.lists(st.integers(0, 1), max_size=2))), pa.list_(pa.int64())),
+    }
+    columns = []
+    for kind in data.draw(st.lists(st.sampled_from(sorted(makers)), max_size=8)):
+        chunks = [makers[kind]() for _ in range(data.draw(st.integers(1, 3)))]
+        columns.append(pa.chunked_array(chunks, chunks[0].type))
+    for hasher in (PLAIN, FAST):
+        each = [hasher.column(column) for column in columns]
+        together = hasher.columns(columns)
+        assert [(a.lo.tolist(), a.hi.tolist()) for a in together] == [(b.lo.tolist(), b.hi.tolist()) for b in each]
+        assert [set(hasher.value_set(c).tolist()) for c in columns] == [set(b.lo.tolist()) for b in each]
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.float64(), pa.string(), pa.timestamp("ns"), pa.decimal128(21, 2)])
+@pytest.mark.parametrize("repeated", [True, False])
+def test_values_that_repeat_hash_as_those_that_do_not(kind: pa.DataType, repeated: bool) -> None:
+    n = 9_000  # enough for a look at whether they repeat
+    numbers = [None if i % 11 == 5 else i % 17 if repeated else i for i in range(n)]
+    values = pa.array(numbers, pa.int64()).cast(kind)
+    hashed = hashes(values)
+    few = hashes(pa.array(numbers[:17] if repeated else numbers[:100], pa.int64()).cast(kind))
+    assert hashed[: len(few)] == few
+    assert len(set(hashed)) == (18 if repeated else n - n // 11 + 1)
+    for hasher in (PLAIN, FAST):
+        found = hasher.value_set(pa.chunked_array([values]))
+        assert set(found.tolist()) == {lo for lo, _ in hashed}
+        assert (len(found) == 18) == repeated
