@@ -26,7 +26,7 @@ from .cli_report import audit_document, graph_document, print_audit, print_graph
 from .lake.errors import LakeletError, NotFound
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .engine import Engine, TableInfo
 
 __all__ = ["app", "main"]
 
@@ -149,13 +149,37 @@ def _print_rejected(rejected: list[dict[str, str]]) -> None:
 
 @_command
 def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
-    """List the tables and views of the lake."""
+    """List the tables and views of the lake, with their rows and bytes."""
     with _opened(lake) as db:
-        found = list(db.tables().values())
+        listed = [_listed(db, info) for info in db.tables().values()]
     if as_json:
-        print_json([{"name": t.name, "kind": t.kind, "version": t.version} for t in found])
+        print_json(listed)
         return
-    print_table(["name", "kind", "version"], [[t.name, t.kind, t.version] for t in found], right=["version"])
+    rows = [
+        [
+            *(one["name"], one["kind"], one["version"]),
+            "" if one["rows"] is None else f"{one['rows']:,}",
+            "" if one["bytes"] is None else byte_text(one["bytes"]),
+        ]
+        for one in listed
+    ]
+    print_table(["name", "kind", "version", "rows", "bytes"], rows, right=["version", "rows", "bytes"])
+    broken = [f"{one['name']}: {one['error']}" for one in listed if one["error"]]
+    if broken:
+        print_lines("", f"{counted(len(broken), 'table')} cannot be read", *broken)
+
+
+def _listed(db: Engine, info: TableInfo) -> dict[str, Any]:
+    """A name of the lake for ``ls``. Attached files may be gone: the error says so, and the rest is listed."""
+    one: dict[str, Any] = {"name": info.name, "kind": info.kind, "version": info.version}
+    one |= {"rows": None, "bytes": None, "error": None}
+    if info.kind != "view":
+        try:
+            table = db.table(info.name)
+            one |= {"rows": table.num_rows, "bytes": table.num_bytes}
+        except LakeletError as error:
+            one["error"] = str(error)
+    return one
 
 
 @_command

@@ -193,16 +193,17 @@ class Engine:
         self._catalog.attachments.open(where, hive)
         return self._commit(edit, f"attach {name}", base)
 
-    def attach_all(self, path: str | os.PathLike[str]) -> Attached:
+    def attach_all(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Attached:
         """Attach every table below a folder, in one commit: files, folders and Hive-partitioned folders of Parquet.
 
         Names come from the paths; what is attached already keeps its name, so that a second call adds only what is
-        new. What cannot be a table is passed over and listed in ``.rejected``. Raises NotFound when there is no such
-        folder.
+        new. What cannot be a table is passed over and listed in ``.rejected``. ``progress`` as of :meth:`containment`.
+        Raises NotFound when there is no such folder.
         """
         base = self._base()
         place = place_of(_absolute(path), self._catalog.storage_options)
-        found = discover(place, self._catalog.attachments.footers, {*base.names, *base.views})
+        with shown(progress) as report:
+            found = discover(place, self._catalog.attachments.footers, {*base.names, *base.views}, report)
         known = {entry.location: entry.name for entry in base.tables.values() if isinstance(entry, AttachedTable)}
         fresh = [table for table in found.tables if table.location not in known]
         self._commit(plan_attach(base, [(t.name, t.location, t.hive) for t in fresh]), "attach all", base)

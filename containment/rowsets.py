@@ -106,7 +106,7 @@ class RowSets:
         if memory_bytes < MEMORY_BYTES_MIN:
             raise InvalidInput(f"memory_bytes is {memory_bytes}, expected {MEMORY_BYTES_MIN} or more")
         self._held_bytes_max = memory_bytes // 2
-        self._sort_rows_max = memory_bytes // 4 // SORT_BYTES
+        self._sort_rows_max = memory_bytes // 8 // SORT_BYTES  # two threads sort at a time
         self._kept_rows_max = memory_bytes // 4 // ROW_BYTES
         self._probe_rows = min(PROBE_ROWS, memory_bytes // 8 // SORT_BYTES)
         self._held_bytes = 0

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from .footers import FooterCache
+    from .progress import Progress
 
 __all__ = ["Discovery", "Found", "Rejected", "discover"]
 
@@ -66,17 +67,20 @@ class _Unnamed:
     listing: Listing
 
 
-def discover(place: Place, footers: FooterCache, taken: Collection[str] = ()) -> Discovery:
+def discover(
+    place: Place, footers: FooterCache, taken: Collection[str] = (), progress: Progress | None = None
+) -> Discovery:
     """The tables below a folder. Nothing is attached.
 
-    The footers of all files are read into ``footers``. ``taken`` are names in use. Raises NotFound when there is no
-    such folder, Unavailable when it cannot be read; what cannot be read below it is in ``rejected``.
+    The footers of all files are read into ``footers``; ``progress`` hears of it. ``taken`` are names in use. Raises
+    NotFound when there is no such folder, Unavailable when it cannot be read; what cannot be read below it is in
+    ``rejected``.
     """
     rejected: list[Rejected] = []
     root = walk(place, rejected)
     states = [state for folder in descend(root) for state in folder.files]
     good: dict[FileState, Footer] = {}
-    for state, footer in zip(states, footers.read_many(states, place.filesystem), strict=True):
+    for state, footer in zip(states, footers.read_many(states, place.filesystem, progress), strict=True):
         reason = _unusable(footer)
         if reason:
             rejected.append(Rejected(state.path, reason))

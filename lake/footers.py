@@ -21,9 +21,11 @@ from .errors import Conflict, Corrupt, InvalidInput, LakeletError, LimitExceeded
 from .limits import FOOTER_BYTES, FOOTER_CACHE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import fsspec
+
+    from .progress import Progress
 
 __all__ = ["FileState", "Footer", "FooterCache", "changed", "file_state", "read_error"]
 
@@ -112,13 +114,17 @@ class FooterCache:
         return found
 
     def read_many(
-        self, states: Sequence[FileState], filesystem: fsspec.AbstractFileSystem | None = None
+        self,
+        states: Sequence[FileState],
+        filesystem: fsspec.AbstractFileSystem | None = None,
+        progress: Progress | None = None,
     ) -> list[Footer | LakeletError]:
         """The footer of each file, or the error that reading it met, in the order asked for.
 
-        ``filesystem`` is the fsspec file system of the files' URIs, None for local paths. Errors: Corrupt (truncated or
-        damaged, with the offset), InvalidInput (not Parquet, or encrypted), LimitExceeded (footer above FOOTER_BYTES),
-        NotFound, Unavailable (not readable), Conflict (the file's size is no longer the one in its state).
+        ``filesystem`` is the fsspec file system of the files' URIs, None for local paths. ``progress`` hears of what is
+        not in the cache. Errors: Corrupt (truncated or damaged, with the offset), InvalidInput (not Parquet, or
+        encrypted), LimitExceeded (footer above FOOTER_BYTES), NotFound, Unavailable (not readable), Conflict (the
+        file's size is no longer the one in its state).
         """
         found: list[Footer | LakeletError | None] = []
         with self._lock:
@@ -130,11 +136,17 @@ class FooterCache:
         missing = [i for i, kept in enumerate(found) if kept is None]
         if missing:
             wanted = [states[i] for i in missing]
-            tails = _local_tails(wanted) if filesystem is None else _remote_tails(wanted, filesystem)
-            fresh = [_parse(state, tail) for state, tail in zip(wanted, tails, strict=True)]
-            self._keep([footer for footer in fresh if isinstance(footer, Footer)])
-            for i, footer in zip(missing, fresh, strict=True):
-                found[i] = footer
+            tails: Iterable[bytes | LakeletError] = map(_local_tail, wanted)
+            if filesystem is not None:
+                tails = _remote_tails(wanted, filesystem)
+            fresh = []
+            for done, (i, state, tail) in enumerate(zip(missing, wanted, tails, strict=True), start=1):
+                found[i] = footer = _parse(state, tail)
+                if isinstance(footer, Footer):
+                    fresh.append(footer)
+                if progress is not None:
+                    progress("footers", done, len(missing))
+            self._keep(fresh)
         return [footer for footer in found if footer is not None]
 
     def forget(self, states: Sequence[FileState]) -> None:
@@ -156,19 +168,16 @@ class FooterCache:
                 self._held_bytes -= gone.held_bytes
 
 
-def _local_tails(states: Sequence[FileState]) -> list[bytes | LakeletError]:
-    tails: list[bytes | LakeletError] = []
-    for state in states:
-        try:
-            tails.append(_local_tail(state))
-        except LakeletError as e:
-            tails.append(e)
-        except OSError as e:
-            tails.append(read_error(state.path, e))
-    return tails
+def _local_tail(state: FileState) -> bytes | LakeletError:
+    try:
+        return _read_tail(state)
+    except LakeletError as e:
+        return e
+    except OSError as e:
+        return read_error(state.path, e)
 
 
-def _local_tail(state: FileState) -> bytes:
+def _read_tail(state: FileState) -> bytes:
     if state.num_bytes < _LEAST_BYTES:
         raise _too_short(state)
     descriptor = os.open(state.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))

@@ -159,12 +159,26 @@ def test_attach_list_describe_and_query(place: Path) -> None:
     assert [(t["name"], t["kind"]) for t in document("ls", cwd=place)] == [
         (name, "attached") for name in attached["attached"]
     ]
+    assert {t["name"]: t["rows"] for t in document("ls", cwd=place)}["orders"] == 1000
     told = document("describe", "orders", cwd=place)
     assert (told["rows"], [c["name"] for c in told["columns"]]) == (1000, ["id", "day", "total"])
     rows = document(
         "sql", "SELECT id, total FROM orders WHERE day = $day ORDER BY id LIMIT 2", "-p", "day=7", cwd=place
     )
     assert rows == [{"id": 70, "total": 105.0}, {"id": 71, "total": 106.5}]
+
+
+def test_ls_lists_what_cannot_be_read_any_more(place: Path) -> None:
+    run("attach", "exports", cwd=place)
+    (place / "exports" / "orders.parquet").unlink()
+    listed = {t["name"]: t for t in document("ls", cwd=place)}
+    assert (listed["orders"]["rows"], listed["orders"]["bytes"]) == (None, None)
+    assert "orders.parquet" in listed["orders"]["error"]
+    assert listed["customers"]["rows"] == 2
+    assert listed["customers"]["bytes"] == (place / "exports" / "customers.parquet").stat().st_size
+    shown = run("ls", cwd=place).stdout
+    assert "1 table cannot be read" in shown
+    assert "customers" in shown
 
 
 def test_the_lake_comes_from_the_option_or_the_environment(place: Path) -> None:

@@ -242,3 +242,14 @@ def test_discovery_does_not_load_duckdb(tmp_path):
         "assert 'duckdb' not in sys.modules and 'pandas' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_progress_counts_the_footers_that_are_read(tmp_path):
+    for number in range(3):
+        pq.write_table(pa.table({"x": [number]}), tmp_path / f"t{number}.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"no parquet at all")
+    footers, told = FooterCache(), []
+    for _ in range(2):
+        discover(place_of(str(tmp_path)), footers, progress=lambda *call: told.append(call))
+    again = [("footers", 1, 1)]  # only what is broken is not kept
+    assert told == [("footers", done, 4) for done in range(1, 5)] + again
