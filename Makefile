@@ -41,6 +41,8 @@ bench: $(VENV)/.dev $(VENV)/.demo ## the benchmarks; their figures go to benchma
 	-$(BIN)/python benchmarks/containment_scale.py --scale 1
 	-$(BIN)/python benchmarks/catalog_queries.py
 	-$(BIN)/python benchmarks/catalog_commits.py
+	-$(BIN)/python benchmarks/hash_kernels.py
+	-$(BIN)/python benchmarks/parquet_layout.py
 
 clean: ## everything that make and the tools made
 	rm -rf $(VENV) build dist *.egg-info demo-lake .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

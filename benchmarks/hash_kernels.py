@@ -1,10 +1,10 @@
 """What does hashing rows and comparing row sets cost, beside DuckDB hashing and semi-joining the same Parquet?
 
-    python benchmarks/hash_kernels.py FOLDER [--rounds 3]
+    python benchmarks/hash_kernels.py [FOLDER] [--rounds 3]
 
-FOLDER holds TPC-H as ``tpchgen-cli parquet -s 1 --output-dir FOLDER`` writes it; lineitem is what is hashed, over all
-16 columns. Both sides use two threads. CPU seconds of all threads count, the least of the rounds; wall seconds stand
-beside them. Writes results/hash_kernels.md; leaves with 1 when reading and hashing costs more than DuckDB's.
+FOLDER holds TPC-H at scale factor 1 and is made when it is not there; lineitem is what is hashed, over all 16 columns.
+Both sides use two threads. CPU seconds of all threads count, the least of the rounds; wall seconds stand beside them.
+Writes results/hash_kernels.md; leaves with 1 when reading and hashing costs more than DuckDB's.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from lakelet.containment.hashing import ValueHasher
 from lakelet.containment.rowsets import RowSets
 from machine import Stopwatch, markdown_table
+from scale_lake import generate_tpch
 
 THREADS = 2
 SEED = b"a secret of thirty-two bytes...."
@@ -130,11 +131,11 @@ def _halves(path: str) -> list[pa.Table]:
 def main() -> int:
     """Measure, print, write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=machine.CACHE / "tpch")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     pa.set_cpu_count(THREADS)
-    path = str(given.folder / "lineitem.parquet")
+    path = str(generate_tpch(given.folder, 1) / "lineitem.parquet")
     machine.warm([path])
     first, ratio = whole_file(path, given.rounds)
     sections = [first, comparison(path, given.rounds), kernels(path, given.rounds)]
@@ -142,7 +143,7 @@ def main() -> int:
         "\n\nHashing is not in the second table: both sets were hashed before, DuckDB reads and hashes as it joins."
     )
     facts = machine.describe(threads=THREADS)
-    command = f"python benchmarks/hash_kernels.py FOLDER --rounds {given.rounds}"
+    command = f"python benchmarks/hash_kernels.py --rounds {given.rounds}"
     written = machine.write_results("hash_kernels", "Hashing rows and comparing row sets", command, sections, facts)
     print("\n\n".join(sections), f"\n\nwritten: {written}")
     return 0 if ratio <= 1 else 1

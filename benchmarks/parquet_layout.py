@@ -1,11 +1,11 @@
 """Is the lake's Parquet layout worth its choices? Size, writing, reading and a query, against plain settings.
 
-    python benchmarks/parquet_layout.py FOLDER [--real FOLDER] [--rounds 3]
+    python benchmarks/parquet_layout.py [FOLDER] [--real FOLDER] [--rounds 3]
 
-FOLDER holds TPC-H as ``tpchgen-cli parquet -s 0.1 --output-dir FOLDER`` writes it; the folder of --real holds
-``<table>/*.parquet`` as ``real_lake.py`` builds it, of which the ``--real-tables`` largest are taken. Every setting
-gets the same rows, in memory, and is measured in turns with the others; the least of the rounds counts. Writing
-includes the choice of encodings and statistics. The query counts, sums and groups over three columns by DuckDB.
+FOLDER holds TPC-H at scale factor 0.1, the folder of --real what ``real_lake.py`` builds, of which the largest
+``--real-tables`` are taken; both are made when they are not there. Every setting gets the same rows, in memory, and is
+measured in turns with the others; the least of the rounds counts. Writing includes the choice of encodings and
+statistics. The query counts, sums and groups over three columns by DuckDB.
 
 Writes results/parquet_layout.md. Informational: it leaves with 0 whatever the figures are.
 """
@@ -26,10 +26,12 @@ import duckdb
 import machine
 import pyarrow as pa
 import pyarrow.parquet as pq
+import real_lake
 from lakelet.lake.layout import ParquetLayout
 from lakelet.lake.local_store import LocalStore
 from lakelet.lake.writer import write_files
 from machine import Stopwatch, markdown_table
+from scale_lake import generate_tpch
 
 QUERY_COLUMNS = {
     "lineitem": ("l_returnflag", "l_quantity", "l_extendedprice"),
@@ -116,22 +118,24 @@ def section(title: str, figures: dict[str, list[float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--real", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=machine.CACHE / "tpch-0.1")
+    parser.add_argument("--real", default=str(real_lake.DEFAULT_FOLDER))
     parser.add_argument("--real-tables", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-results", action="store_true")
     arguments = parser.parse_args()
-    tpch = {name: pq.read_table(arguments.folder / f"{name}.parquet") for name in QUERY_COLUMNS}
-    sections = [section("TPC-H", measure(tpch, arguments.rounds, query=True))]
-    if arguments.real:
-        largest = sorted(arguments.real.glob("*/*.parquet"), key=os.path.getsize)[-arguments.real_tables :]
-        tables = {path.parent.name: pq.ParquetFile(path).read() for path in largest}
-        title = f"The {len(tables)} largest real tables"
-        sections.append(section(title, measure(tables, arguments.rounds, query=False)))
+    folder = generate_tpch(arguments.folder, 0.1)
+    tpch = {name: pq.read_table(folder / f"{name}.parquet") for name in QUERY_COLUMNS}
+    real = real_lake.build(arguments.real).folder
+    largest = sorted(real.glob("*/*.parquet"), key=os.path.getsize)[-arguments.real_tables :]
+    tables = {path.parent.name: pq.ParquetFile(path).read() for path in largest}
+    sections = [
+        section("TPC-H", measure(tpch, arguments.rounds, query=True)),
+        section(f"The {len(tables)} largest real tables", measure(tables, arguments.rounds, query=False)),
+    ]
     print("\n\n".join(sections))
     if not arguments.no_results:
-        command = "tpchgen-cli parquet -s 0.1 --output-dir TPCH && python benchmarks/parquet_layout.py TPCH --real REAL"
+        command = "python benchmarks/parquet_layout.py"
         machine.write_results("parquet_layout", "The Parquet layout", command, sections, machine.describe())
 
 
