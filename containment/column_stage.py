@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ..lake.progress import Progress
     from ..lake.statistics import Bounds
     from .content import Content
     from .copies import Copies
@@ -77,16 +78,24 @@ class ColumnStage:
                 needed[table].update(self.columns(table, nodes.class_of[node]))
         return needed
 
-    def run(self, pairs: Sequence[Pair], done: Callable[[int, int], None]) -> list[Pair]:
+    def run(self, pairs: Sequence[Pair], progress: Progress) -> list[Pair]:
         """The pairs that survive; nodes are split by what was read."""
-        settled = [pair for pair in pairs if self._are_copies(pair)]
-        pairs = sorted(set(pairs) - set(settled))
+        settled: list[Pair] = []
+        open_pairs: list[Pair] = []
+        for at, pair in enumerate(pairs):
+            (settled if self._are_copies(pair) else open_pairs).append(pair)
+            progress("copies", at + 1, len(pairs))
+        pairs = open_pairs
         for turn in range(ROUNDS):
             wanted, asked = self._wanted(pairs, turn)
             if not wanted:
                 continue
-            needed = self.needed(pairs)
-            sets = self._content.value_sets(wanted, lambda table, n=needed: sorted(n[table]), done)  # type: ignore[misc]
+            needed = self.needed(pairs + settled)
+            sets = self._content.value_sets(
+                wanted,
+                lambda table, n=needed: sorted(n[table]),  # type: ignore[misc]
+                lambda done, total: progress("columns", done, total),
+            )
             labels = {
                 table: tuple((name, _label(sets[table, name])) for name in sorted(names))
                 for table, names in wanted.items()
@@ -101,7 +110,7 @@ class ColumnStage:
                     survivors.extend(self._product(pair, parts, asked[pair], sets))
             pairs = survivors
             settled = self._nodes.refined(settled, parts)
-            self._content.keep_only({t for pair in pairs for node in pair for t in self._nodes.tables[node]})
+            self._content.keep_only({t for pair in pairs + settled for n in pair for t in self._nodes.tables[n]})
         return pairs + settled
 
     def _are_copies(self, pair: Pair) -> bool:

@@ -211,7 +211,7 @@ class _Search:
 
         for chosen in budget.rounds(undecided, read):
             begun, before = time.perf_counter(), read()
-            left = columns.run(chosen, lambda done, total: self._progress("columns", done, total))
+            left = columns.run(chosen, self._progress)
             self._keep_refuted(chosen, left)
             counts[1] += self._nodes.count(left)
             seconds[0] += time.perf_counter() - begun

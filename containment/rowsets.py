@@ -13,7 +13,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from ..lake.errors import InvalidInput
+from .mixing import Lanes
 from .sorted_rows import concatenate, count_found, distinct, total, within
 from .spill import SpillFolder, StoredRun
 
@@ -21,10 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
-
-    from .mixing import Lanes
 
 __all__ = ["SKETCH_ROWS", "Overlap", "RowSets"]
 
@@ -107,7 +107,7 @@ class RowSets:
             raise InvalidInput(f"memory_bytes is {memory_bytes}, expected {MEMORY_BYTES_MIN} or more")
         self._held_bytes_max = memory_bytes // 2
         self._sort_rows_max = memory_bytes // 8 // SORT_BYTES  # two threads sort at a time
-        self._kept_rows_max = memory_bytes // 4 // ROW_BYTES
+        self._kept_rows_max = memory_bytes // 8 // ROW_BYTES
         self._probe_rows = min(PROBE_ROWS, memory_bytes // 8 // SORT_BYTES)
         self._held_bytes = 0
         self._sets: dict[int, _Set] = {}
@@ -281,7 +281,7 @@ class RowSets:
         if found.pending:
             parts.append(MemoryRun(distinct(concatenate(found.pending))))
         if rows <= self._kept_rows_max and all(isinstance(run, MemoryRun) for run in parts):
-            return MemoryRun(concatenate(list(self._merged(parts, rows))))
+            return MemoryRun(_gathered(self._merged(parts, rows), rows))
         return self._spill.write([self._merged(parts, rows)])[0]
 
     def _merged(self, runs: Sequence[Run], rows: int) -> Iterator[Lanes]:
@@ -313,6 +313,17 @@ class RowSets:
         for (one, i), written in zip(places, stored, strict=True):
             one.runs[i] = written
             self._held_bytes -= ROW_BYTES * written.rows
+
+
+def _gathered(blocks: Iterator[Lanes], rows_max: int) -> Lanes:
+    """The blocks one after the other, at most ``rows_max`` rows, without holding them twice."""
+    found = Lanes(np.empty(rows_max, np.uint64), np.empty(rows_max, np.uint64))
+    rows = 0
+    for block in blocks:
+        found.lo[rows : rows + len(block)], found.hi[rows : rows + len(block)] = block.lo, block.hi
+        rows += len(block)
+    # What was never written takes no memory, but half of the room is worth giving back.
+    return found.slice(0, rows) if 2 * rows > rows_max else Lanes(found.lo[:rows].copy(), found.hi[:rows].copy())
 
 
 def _blocks(run: Run, rows: int) -> Iterator[Lanes]:
