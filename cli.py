@@ -27,6 +27,7 @@ from .lake.errors import LakeletError, NotFound
 
 if TYPE_CHECKING:
     from .engine import Engine, TableInfo
+    from .lake.table import Table
 
 __all__ = ["app", "main"]
 
@@ -151,7 +152,8 @@ def _print_rejected(rejected: list[dict[str, str]]) -> None:
 def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     """List the tables and views of the lake, with their rows and bytes."""
     with _opened(lake) as db:
-        listed = [_listed(db, info) for info in db.tables().values()]
+        opened = db.open_tables()
+        listed = [_listed(info, opened.get(info.name)) for info in db.tables().values()]
     if as_json:
         print_json(listed)
         return
@@ -169,16 +171,14 @@ def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
         print_lines("", f"{counted(len(broken), 'table')} cannot be read", *broken)
 
 
-def _listed(db: Engine, info: TableInfo) -> dict[str, Any]:
-    """A name of the lake for ``ls``. Attached files may be gone: the error says so, and the rest is listed."""
+def _listed(info: TableInfo, found: Table | LakeletError | None) -> dict[str, Any]:
+    """A name of the lake for ``ls``; ``found`` is None for a view."""
     one: dict[str, Any] = {"name": info.name, "kind": info.kind, "version": info.version}
     one |= {"rows": None, "bytes": None, "error": None}
-    if info.kind != "view":
-        try:
-            table = db.table(info.name)
-            one |= {"rows": table.num_rows, "bytes": table.num_bytes}
-        except LakeletError as error:
-            one["error"] = str(error)
+    if isinstance(found, LakeletError):
+        one["error"] = str(found)
+    elif found is not None:
+        one |= {"rows": found.num_rows, "bytes": found.num_bytes}
     return one
 
 

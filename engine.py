@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .lake.catalog import Catalog
 from .lake.discovery import Rejected, discover
 from .lake.edit import Edit, plan_delete, plan_write
-from .lake.errors import InvalidInput, NotFound
+from .lake.errors import InvalidInput, LakeletError, NotFound
 from .lake.limits import CONTAINMENT_MEMORY_BYTES, RETENTION_SECONDS, VACUUM_GRACE_SECONDS
 from .lake.listing import place_of
 from .lake.merge import plan_merge
@@ -233,6 +233,12 @@ class Engine:
         ]
         found += [TableInfo(view.name, "view", view.created_version) for view in snapshot.views.values()]
         return {info.name: info for info in sorted(found, key=lambda info: info.name)}
+
+    def open_tables(self) -> dict[str, Table | LakeletError]:
+        """All tables of one version, opened together; the error stands for an attached one that cannot be read."""
+        snapshot = self._snapshot()
+        names = sorted(snapshot.names)
+        return dict(zip(names, self._catalog.readable(snapshot, names), strict=True))
 
     def history(self) -> list[Commit]:
         """The commits that are kept, the newest first; up to the pinned version on a pinned engine."""

@@ -9,13 +9,13 @@ more than a few columns of it. Larger ones are read column by column as far as n
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
 
-from ..lake.statistics import leaf_columns
 from .buffers import plain
 from .hashing import ValueHasher
 from .sketch import ValueSet, ValueSetBuilder
@@ -160,7 +160,6 @@ class Content:
             table: {salt: name for names, salts in sets.values() for name, salt in zip(names, salts, strict=True)}
             for table, sets in wanted.items()
         }
-
         columns_of = {table: sorted(set(names.values())) for table, names in named.items()}
 
         def seal(table: int) -> None:
@@ -306,14 +305,7 @@ def _all_met(column: pa.ChunkedArray, least: int) -> bool:
 
 def _column_bytes(table: Table) -> dict[str, int]:
     """Compressed bytes of each column. All at once: asking a fragment column by column costs its width each time."""
-    sizes = dict.fromkeys(table.schema.names, 0)
+    sizes: Counter[str] = Counter()
     for fragment in table.fragments():
-        metadata = fragment.metadata
-        spans = leaf_columns(fragment.file_schema, metadata.num_columns)
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            leaves = [group.column(leaf).total_compressed_size for leaf in range(metadata.num_columns)]
-            for name, (first, count) in spans.items():
-                if name in sizes:
-                    sizes[name] += sum(leaves[first : first + count])
+        sizes.update(fragment.column_bytes())
     return sizes

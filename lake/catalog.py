@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .attached import Attachment, Attachments, attached_table
 from .edit import commit_edit
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .session import Parameters, Session
 
 __all__ = ["Catalog"]
+
+_T = TypeVar("_T")
 
 
 class Catalog:
@@ -66,20 +68,29 @@ class Catalog:
         return table
 
     def tables(self, snapshot: Snapshot, names: Sequence[str]) -> list[Table]:
-        """Tables by name, in that order: thousands of attached ones are looked at together."""
+        """Tables by name, in that order: thousands of attached ones are looked at together. Raises as :meth:`table`."""
+        return [_or_raise(found) for found in self.readable(snapshot, names)]
+
+    def readable(self, snapshot: Snapshot, names: Sequence[str]) -> list[Table | LakeletError]:
+        """As :meth:`tables`, with the error in the place of an attached table that cannot be read."""
         entries = [find_table(snapshot, name) for name in names]
         attached = [entry for entry in entries if isinstance(entry, AttachedTable)]
         opened = {a.table_id: found for a, found in zip(attached, self._opened(attached), strict=True)}
-        return [self._made(entry, opened.get(entry.table_id), snapshot) for entry in entries]
+        found: list[Table | LakeletError] = []
+        for entry in entries:
+            attachment = opened.get(entry.table_id)
+            if isinstance(attachment, LakeletError):
+                found.append(attachment)
+            else:
+                found.append(self._made(entry, attachment, snapshot))
+        return found
 
-    def _opened(self, attached: Sequence[AttachedTable]) -> list[Attachment]:
-        opened = []
+    def _opened(self, attached: Sequence[AttachedTable]) -> list[Attachment | LakeletError]:
         found = self.attachments.open_many([(entry.location, entry.hive) for entry in attached])
-        for entry, one in zip(attached, found, strict=True):
-            if isinstance(one, LakeletError):
-                raise _unreadable(entry, one) from one
-            opened.append(one)
-        return opened
+        return [
+            _unreadable(entry, one) if isinstance(one, LakeletError) else one
+            for entry, one in zip(attached, found, strict=True)
+        ]
 
     def _made(self, entry: TableEntry, attachment: Attachment | None, snapshot: Snapshot) -> Table:
         """The table object, made of the same fragments as before while its rows are the same: they hold footers."""
@@ -118,7 +129,7 @@ class Catalog:
             entry = find_table(snapshot, name)
             if on_read is not None:
                 on_read(entry)
-            return entry if isinstance(entry, OwnedTable) else self._opened([entry])[0]
+            return entry if isinstance(entry, OwnedTable) else _or_raise(self._opened([entry])[0])
 
         return self._open_session().sql(query, params, {*snapshot.names, *snapshot.views}, resolve)
 
@@ -140,6 +151,12 @@ class Catalog:
     def commit(self, edit: Edit, operation: str, base: Snapshot) -> Snapshot:
         """Make an edit that was planned on ``base`` durable; the errors are those of :meth:`.log.Log.commit`."""
         return commit_edit(self.log, base, edit, operation)
+
+
+def _or_raise(found: _T | LakeletError) -> _T:
+    if isinstance(found, LakeletError):
+        raise found
+    return found
 
 
 def _unreadable(entry: AttachedTable, error: LakeletError) -> LakeletError:

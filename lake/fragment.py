@@ -145,39 +145,32 @@ class Fragment:
         metadata = self.metadata
         return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
-    def column_bytes(self, columns: Sequence[str] | None = None) -> int:
-        """Compressed bytes in the file of the given columns, all when None."""
-        metadata = self.metadata
-        spans = leaf_columns(self.file_schema, metadata.num_columns)
-        leaves = [
-            leaf
-            for name in (self.schema.names if columns is None else columns)
-            if name in spans and name not in self._constants
-            for leaf in range(spans[name][0], sum(spans[name]))
-        ]
-        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-        return sum(group.column(leaf).total_compressed_size for group in groups for leaf in leaves)
+    def column_bytes(self) -> dict[str, int]:
+        """Compressed bytes in the file of each column that it holds."""
+        held = [name for name in self._spans() if self.schema.get_field_index(name) >= 0]
+        return {
+            name: sum(chunk.total_compressed_size for _, chunk in chunks)
+            for name, chunks in zip(held, self._chunks(held), strict=True)
+        }
 
     def stored_forms(self, columns: Sequence[str]) -> tuple[Hashable, ...] | None:
         """What decides, beside the stored bytes, how each of these columns reads; equal in every copy of a column.
 
         Types, encoding parameters, and for every row group its rows and the column's bytes. None when the rows are not
-        all those that are stored, or a column is not in the file.
+        all those that are stored, a column is not in the file, or the writer counted a column's bytes wrong.
         """
-        spans = leaf_columns(self.file_schema, self.metadata.num_columns)
+        metadata, spans = self.metadata, self._spans()
         if self.num_deleted_rows or any(name in self._constants or name not in spans for name in columns):
             return None
-        metadata = self.metadata
-        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        if str(metadata.created_by).startswith("parquet-cpp version"):
+            return None  # before 1.2.9 a dictionary's header was not counted: PARQUET-816
         forms: list[Hashable] = []
-        for name in columns:
-            first, count = spans[name]
-            kinds = [metadata.schema.column(leaf) for leaf in range(first, first + count)]
-            chunks = [(group.num_rows, group.column(leaf)) for group in groups for leaf in range(first, first + count)]
+        for name, chunks in zip(columns, self._chunks(columns), strict=True):
+            leaves = [metadata.schema.column(leaf) for leaf in spans[name]]
             forms.append(
                 (
                     *(_values_of(schema.field(name).type) for schema in (self.schema, self.file_schema)),
-                    *((k.physical_type, k.length, k.max_definition_level, k.max_repetition_level) for k in kinds),
+                    *((k.physical_type, k.length, k.max_definition_level, k.max_repetition_level) for k in leaves),
                     *((rows, c.compression, c.total_compressed_size, c.total_uncompressed_size) for rows, c in chunks),
                 )
             )
@@ -188,18 +181,20 @@ class Fragment:
 
         Raises NotFound, Corrupt and Unavailable as :meth:`read` does.
         """
-        metadata = self.metadata
-        spans = leaf_columns(self.file_schema, metadata.num_columns)
-        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        found = self._chunks(columns)
         with self._opened() as source:
-            return [
-                [
-                    _chunk_bytes(source, group.column(leaf))
-                    for group in groups
-                    for leaf in range(spans[name][0], sum(spans[name]))
-                ]
-                for name in columns
-            ]
+            return [[_chunk_bytes(source, chunk) for _, chunk in chunks] for chunks in found]
+
+    def _spans(self) -> dict[str, range]:
+        """The leaves of each column of the file."""
+        spans = leaf_columns(self.file_schema, self.metadata.num_columns)
+        return {name: range(first, first + count) for name, (first, count) in spans.items()}
+
+    def _chunks(self, columns: Sequence[str]) -> list[list[tuple[int, pq.ColumnChunkMetaData]]]:
+        """For each column, the rows and the chunk of every row group and leaf."""
+        spans, metadata = self._spans(), self.metadata
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        return [[(group.num_rows, group.column(leaf)) for group in groups for leaf in spans[name]] for name in columns]
 
     def bounds(self, columns: Sequence[str] | None = None) -> dict[str, Bounds]:
         """Bounds of the live rows by column, in the table's types; a missing key means that nothing is known."""
@@ -317,8 +312,8 @@ class Fragment:
             return self._filesystem.open_input_file(self._file)
         if self.num_bytes > _WHOLE_BYTES:
             return pa.OSFile(self.path)
-        with open(self.path, "rb", buffering=0) as file:
-            return pa.BufferReader(file.read())
+        with open(self.path, "rb") as file:
+            return pa.BufferReader(file.read(self.num_bytes))  # no more, should another file be there by now
 
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:
@@ -358,7 +353,7 @@ def _values_of(kind: pa.DataType) -> pa.DataType:
 
 def _chunk_bytes(source: pa.NativeFile, chunk: pq.ColumnChunkMetaData) -> bytes:
     starts = (chunk.dictionary_page_offset, chunk.data_page_offset)
-    start = min(offset for offset in starts if offset)  # no page lies at 0: the magic does
+    start = min((offset for offset in starts if offset and offset > 0), default=0)  # none where there are no rows
     found = bytes(source.read_at(chunk.total_compressed_size, start))
     if len(found) != chunk.total_compressed_size:
         raise ValueError(f"a column ends {chunk.total_compressed_size - len(found)} bytes too early")

@@ -4,6 +4,7 @@ import datetime as dt
 from decimal import Decimal
 from itertools import pairwise
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,8 @@ from lakelet.containment.content import Content
 from lakelet.containment.copies import Copies
 from lakelet.containment.finder import find
 from lakelet.containment.rowsets import RowSets
-from lakelet.lake.errors import Corrupt, NotFound
+from lakelet.lake.attached import Attachments, attached_table
+from lakelet.lake.errors import Conflict, Corrupt, NotFound
 from lakelet.lake.fragment import Fragment
 from lakelet.lake.table import Table
 
@@ -156,6 +158,58 @@ def test_a_damaged_file_is_a_typed_error(tmp_path, damage, error):
         path.unlink()
     with pytest.raises(error, match=r"b-0\.parquet"):
         are_copies(one, two, ["n", "t"])
+
+
+def test_writers_that_counted_columns_wrong_are_not_believed(tmp_path):
+    """PARQUET-816: what lies behind the counted bytes is part of the column too."""
+    for name in ("a", "b"):
+        table(tmp_path, name, DATA)
+        path = tmp_path / f"{name}-0.parquet"
+        writer = pq.read_metadata(path).created_by.encode()
+        path.write_bytes(path.read_bytes().replace(writer, b"parquet-cpp version 1.2.8".ljust(len(writer))))
+    old = []
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}-0.parquet"
+        fragment = Fragment(str(path), DATA.schema, identity=name, num_bytes=path.stat().st_size)
+        assert fragment.metadata.created_by.startswith("parquet-cpp version 1.2.8")
+        old.append(Table(name, DATA.schema, [fragment], 1))
+    assert not are_copies(*old, ["n"])
+    assert find(old, seed=SEED).edges.num_rows == 2
+
+
+def test_row_groups_without_rows_are_compared_too(tmp_path):
+    found = []
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}.parquet"
+        with pq.ParquetWriter(path, DATA.schema) as writer:
+            for part in (DATA.slice(0, 0), DATA, DATA.slice(0, 0)):
+                writer.write_table(part)
+        fragment = Fragment(str(path), DATA.schema, identity=name, num_bytes=path.stat().st_size)
+        assert fragment.row_group_rows == [0, 500, 0]
+        found.append(Table(name, DATA.schema, [fragment], 1))
+    assert are_copies(*found, ["n", "t", "f"])
+
+
+def test_files_of_an_object_store_are_not_read_twice(tmp_path):
+    uri = f"memory://{tmp_path.name}"
+    for name in ("a", "b"):
+        with fsspec.open(f"{uri}/{name}.parquet", "wb") as file:
+            pq.write_table(DATA, file)
+    attachments = Attachments()
+    remote = [attached_table(n, attachments.open(f"{uri}/{n}.parquet"), 1) for n in ("a", "b")]
+    found = copies(*remote)
+    assert not found.are_copies([(0, ["n"]), (1, ["n"])])
+    assert found.bytes_read == 0
+
+
+def test_an_attached_file_that_changed_is_a_conflict(tmp_path):
+    attachments = Attachments()
+    for name in ("a", "b"):
+        pq.write_table(DATA, tmp_path / f"{name}.parquet")
+    tables = [attached_table(n, attachments.open(str(tmp_path / f"{n}.parquet")), 1) for n in ("a", "b")]
+    pq.write_table(DATA.slice(1), tmp_path / "b.parquet")
+    with pytest.raises(Conflict, match="changed"):
+        are_copies(*tables, ["n", "t"])
 
 
 def test_one_of_two_copies_is_read(tmp_path, monkeypatch):
