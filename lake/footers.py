@@ -311,7 +311,7 @@ def read_error(path: str, error: BaseException) -> LakeletError:
     if isinstance(error, LakeletError):
         return error
     if isinstance(error, FileNotFoundError):
-        return NotFound(f"{path} is not there any more. Attach the place where the files are now.")
+        return NotFound(f"{path} is not there. Name the place where the files are now.")
     return Unavailable(f"{path} cannot be read: {_first_line(error)}. Check the path and its permissions.")
 
 

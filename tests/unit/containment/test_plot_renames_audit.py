@@ -69,7 +69,8 @@ def test_parents_stand_above_their_children_and_nothing_overlaps_its_cluster():
 
 def test_a_circle_of_equals_is_drawn():
     edges = ((0, 1, 1.0), (1, 0, 1.0), (1, 2, 1.0), (2, 1, 1.0))
-    ET.fromstring(svg(Picture(("a", "b", "c"), (1, 1, 1), (1, 1, 1), edges, 3, 0)))
+    drawn = ET.fromstring(svg(Picture(("a", "b", "c"), (1, 1, 1), (1, 1, 1), edges, 3, 0)))
+    assert {"a", "b", "c"} <= {text.strip() for text in drawn.itertext()}
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
