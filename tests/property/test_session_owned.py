@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import os
 import uuid
 
 import duckdb
@@ -120,12 +121,14 @@ def as_lake_table(
     table_id = uuid.uuid4().hex
     entries = {}
     for number, (schema_id, rows, deleted) in enumerate(files):
-        file = DataFile(f"f{number}", f"data/{table_id}/{number}.parquet", rows.num_rows, 1, schema_id)
-        store.put(file.path, b"")
-        pq.write_table(rows, store.full_path(file.path), row_group_size=3)
+        path = f"data/{table_id}/{number}.parquet"
+        store.put(path, b"")
+        pq.write_table(rows, store.full_path(path), row_group_size=3)
+        num_bytes = os.path.getsize(store.full_path(path))
+        file = DataFile(f"f{number}", path, rows.num_rows, num_bytes, schema_id)
         if deleted:
             deletion = write_deletions(store, table_id, file, np.array(deleted, np.int64))
-            file = DataFile(file.file_id, file.path, rows.num_rows, 1, schema_id, deletion=deletion)
+            file = DataFile(file.file_id, path, rows.num_rows, num_bytes, schema_id, deletion=deletion)
         entries[file.file_id] = file
     return OwnedTable(table_id, "t", tuple(map(encode_schema, schemas)), entries, rows_version=1)
 
