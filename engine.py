@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .containment.graph import Graph
     from .containment.verdicts import VerdictStore
     from .lake.changes import Commit
+    from .lake.dependants import Dependants
     from .lake.expiry import Expired
     from .lake.progress import Progress
     from .lake.session import Parameters
@@ -56,13 +57,14 @@ def connect(
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """A name of the lake: ``kind`` is "owned", "attached" or "view"; ``version`` is the one that last changed it.
+    """A name of the lake; ``version`` is the one that last changed it.
 
-    The files of an attached table change without a version.
+    ``kind`` is "owned", "attached", "retired" (owned, and rebuilt from another table) or "view". The files of an
+    attached table change without a version.
     """
 
     name: str
-    kind: Literal["owned", "attached", "view"]
+    kind: Literal["owned", "attached", "retired", "view"]
     version: int
 
 
@@ -121,48 +123,65 @@ class Engine:
             )
         return self._catalog.log.latest()
 
-    def _commit(self, edit: Edit, operation: str, base: Snapshot) -> int:
-        return self._catalog.commit(edit, operation, base).version
+    def _commit(self, edit: Edit, operation: str, base: Snapshot, dependants: Dependants = "restore") -> int:
+        return self._catalog.commit(edit, operation, base, dependants).version
 
     # --- writing -------------------------------------------------------------------------------------------------
 
-    def write(self, name: str, data: Any, mode: str = "create") -> int:
+    def write(self, name: str, data: Any, mode: str = "create", *, dependants: Dependants = "refuse") -> int:
         """Write rows into a table and return the version.
 
         ``mode``: "create" a table, "append" to one, or "overwrite" all of one (made if there is none). ``data`` is
         anything with the Arrow C stream (pyarrow, pandas, polars, a DuckDB relation) or a record batch reader; it is
         streamed. On append columns match by name: new nullable columns join the table and numbers widen; a column that
-        ``data`` lacks reads as NULL. Raises InvalidInput (name, type, schema, table exists), NotFound (append to no
-        table), Conflict (another commit changed what this one needs), Unavailable (disk full, no permission).
+        ``data`` lacks reads as NULL. Where an overwrite takes rows from which retired tables are rebuilt,
+        ``dependants`` says whether to "refuse" or to "restore" those tables in the same commit. Raises InvalidInput
+        (name, type, schema, table exists, dependants), NotFound (append to no table), Conflict (another commit changed
+        what this one needs), Unavailable (disk full, no permission).
         """
         base = self._base()
-        return self._commit(plan_write(base, self._catalog.store, name, data, mode), f"{mode} {name}", base)
+        edit = plan_write(base, self._catalog.store, name, data, mode)
+        return self._commit(edit, f"{mode} {name}", base, dependants)
 
-    def merge(self, name: str, data: Any, on: Sequence[str]) -> int:
+    def merge(self, name: str, data: Any, on: Sequence[str], *, dependants: Dependants = "restore") -> int:
         """Replace the rows that have the keys of ``data`` and add the rest of it, in one commit; returns the version.
 
-        ``on`` names the key columns. Raises InvalidInput for unknown keys or a key that comes twice in ``data``.
+        ``on`` names the key columns; ``dependants`` as of :meth:`delete`. Raises InvalidInput for unknown keys or a key
+        that comes twice in ``data``.
         """
         base = self._base()
-        return self._commit(plan_merge(base, self._catalog.store, name, data, on), f"merge {name}", base)
+        return self._commit(plan_merge(base, self._catalog.store, name, data, on), f"merge {name}", base, dependants)
 
-    def delete(self, name: str, where: str, params: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+    def delete(
+        self,
+        name: str,
+        where: str,
+        params: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        dependants: Dependants = "restore",
+    ) -> int:
         """Delete the rows for which the SQL condition ``where`` is true; returns the version.
 
-        ``params`` are its values: a dict for ``$name``, a list for ``?``. Raises InvalidSQL for a bad condition.
+        ``params`` are its values: a dict for ``$name``, a list for ``?``. Retired tables that are rebuilt from deleted
+        rows keep them: with ``dependants`` "restore" they get copies of those rows in the same commit, with "refuse"
+        the call does. Raises InvalidSQL for a bad condition.
         """
         base = self._base()
-        return self._commit(plan_delete(base, self._catalog.store, name, where, params), f"delete {name}", base)
+        edit = plan_delete(base, self._catalog.store, name, where, params)
+        return self._commit(edit, f"delete {name}", base, dependants)
 
     def rename(self, name: str, new_name: str) -> int:
         """Give a table another name; its history goes on. Returns the version."""
         base = self._base()
         return self._commit(plan_rename(base, name, new_name), f"rename {name}", base)
 
-    def drop(self, name: str) -> int:
-        """Drop a table or a view; earlier versions still have it, attached files stay. Returns the version."""
+    def drop(self, name: str, *, dependants: Dependants = "refuse") -> int:
+        """Drop a table or a view; earlier versions still have it, attached files stay. Returns the version.
+
+        Retired tables that are rebuilt from it make the call ``dependants`` "refuse", or are restored by it.
+        """
         base = self._base()
-        return self._commit(plan_drop(base, name), f"drop {name}", base)
+        return self._commit(plan_drop(base, name), f"drop {name}", base, dependants)
 
     def create_view(self, name: str, sql: str) -> int:
         """Name a SELECT over the lake, in place of the view of that name. Raises InvalidSQL when it does not bind."""
@@ -171,10 +190,13 @@ class Engine:
         self._catalog.check_view(base, sql)
         return self._commit(edit, f"create view {name}", base)
 
-    def transaction(self) -> Transaction:
-        """Several edits of several tables as one commit: ``with db.transaction() as tx: tx.write(…); tx.drop(…)``."""
+    def transaction(self, *, dependants: Dependants = "refuse") -> Transaction:
+        """Several edits of several tables as one commit: ``with db.transaction() as tx: tx.write(…); tx.drop(…)``.
+
+        ``dependants`` as of :meth:`drop`, for all of its edits.
+        """
         self._base()
-        return Transaction(self._catalog)
+        return Transaction(self._catalog, dependants)
 
     # --- attaching -----------------------------------------------------------------------------------------------
 
@@ -226,7 +248,11 @@ class Engine:
         """The tables and views by name, in alphabetical order."""
         snapshot = self._snapshot()
         found = [
-            TableInfo(entry.name, "owned", max(entry.name_version, entry.schema_version, entry.rows_version))
+            TableInfo(
+                entry.name,
+                "retired" if entry.is_retired else "owned",
+                max(entry.name_version, entry.schema_version, entry.rows_version),
+            )
             if isinstance(entry, OwnedTable)
             else TableInfo(entry.name, "attached", entry.name_version)
             for entry in snapshot.tables.values()

@@ -134,7 +134,7 @@ def attached_table(name: str, attachment: Attachment, version: int) -> Table:
     """The attached location as a table called ``name``, in ``version`` of the lake. Reads nothing."""
     from .table import Table  # brings DuckDB, which attaching does not need
 
-    return Table(name, attachment.schema, attachment.fragments, version)
+    return Table(name, attachment.schema, attachment.fragments, version, "attached")
 
 
 class Attachments:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .attached import Attachment, Attachments, attached_table
+from .dependants import carried
 from .edit import commit_edit
 from .errors import LakeletError
 from .limits import TABLE_CACHE_ENTRIES
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from .dependants import Dependants
     from .edit import Edit
     from .session import Parameters, Session
 
@@ -101,7 +103,7 @@ class Catalog:
             held = self._tables.get(entry.table_id)
             if held is not None and (held[0] is source or (attachment is None and held[0] == source)):
                 self._tables.move_to_end(entry.table_id)
-                return Table(entry.name, held[1].schema, held[1].fragments(), snapshot.version)
+                return Table(entry.name, held[1].schema, held[1].fragments(), snapshot.version, held[1].kind)
         if isinstance(entry, OwnedTable):
             table = owned_table(self.store, entry, snapshot.version)
         else:
@@ -148,9 +150,11 @@ class Catalog:
 
     # --- committing ----------------------------------------------------------------------------------------------
 
-    def commit(self, edit: Edit, operation: str, base: Snapshot) -> Snapshot:
-        """Make an edit that was planned on ``base`` durable; the errors are those of :meth:`.log.Log.commit`."""
-        return commit_edit(self.log, base, edit, operation)
+    def commit(self, edit: Edit, operation: str, base: Snapshot, dependants: Dependants = "restore") -> Snapshot:
+        """Make an edit that was planned on ``base`` durable, and carry along the tables that are rebuilt from rows that
+        it takes away, or refuse. The errors are those of :func:`.dependants.carried` and :meth:`.log.Log.commit`.
+        """
+        return commit_edit(self.log, base, carried(self.store, base, edit, dependants), operation)
 
 
 def _or_raise(found: _T | LakeletError) -> _T:

@@ -24,12 +24,15 @@ __all__ = [
     "DropTable",
     "DropView",
     "FilesPresent",
+    "FilesUnchanged",
     "NameFree",
+    "Recipe",
     "RemoveFiles",
     "RenameTable",
     "Requirement",
     "SetSchema",
     "SetView",
+    "SourceFile",
     "StatsSource",
     "TableUnchanged",
 ]
@@ -76,13 +79,40 @@ class DeletionFile:
     num_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A data file of another table from which rows are rebuilt. ``path`` is relative to the lake.
+
+    Whoever mentions it keeps it from vacuum, whatever becomes of its table.
+    """
+
+    table_id: str
+    file_id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the rows of a data file are rebuilt from those of others, bit for bit (:mod:`.recipe`).
+
+    The object at the data file's ``path`` holds the positions; ``checksum`` is its SHA-256 in hex. ``residual`` is the
+    path of a Parquet file with the rows that no source has, "" when there are none, of ``residual_bytes``.
+    """
+
+    checksum: str
+    sources: tuple[SourceFile, ...]
+    residual: str = ""
+    residual_bytes: int = 0
+
+
 @dataclass(frozen=True)
 class DataFile:
-    """One immutable Parquet file of an owned table.
+    """One immutable file of an owned table: Parquet with its rows, or a recipe that rebuilds them.
 
-    ``file_id`` is unique for ever; ``path`` is relative to the lake's root. ``num_rows`` counts the rows stored,
-    before deletes. ``schema_id`` names the table schema under which it was written. ``stats`` is the JSON text that
-    :mod:`.statistics` reads; empty means unknown. Files that come from a checkpoint load it when it is first read.
+    ``file_id`` is unique for ever and stands for the rows: a file that becomes a recipe keeps it. ``path`` is relative
+    to the lake's root. ``num_rows`` counts the rows stored, before deletes; ``num_bytes`` what it takes in the store,
+    residual rows included. ``schema_id`` names the table schema under which it was written. ``stats`` is the JSON text
+    that :mod:`.statistics` reads; empty means unknown. Files that come from a checkpoint load it when it is first read.
     """
 
     file_id: str
@@ -92,6 +122,22 @@ class DataFile:
     schema_id: int
     stats: _Stats = _Stats()
     deletion: DeletionFile | None = None
+    recipe: Recipe | None = None
+
+    @property
+    def state(self) -> str:
+        """What changes whenever the bytes or the deletions behind the file do."""
+        return f"{self.path} {self.deletion.path}" if self.deletion else self.path
+
+    def own_paths(self) -> tuple[str, ...]:
+        """The objects that were written for the file alone."""
+        found = (self.path, self.deletion.path) if self.deletion else (self.path,)
+        return (*found, self.recipe.residual) if self.recipe and self.recipe.residual else found
+
+    def paths(self) -> tuple[str, ...]:
+        """Every object that reading the file may need."""
+        sources = self.recipe.sources if self.recipe else ()
+        return (*self.own_paths(), *(source.path for source in sources))
 
     def with_deletion(self, deletion: DeletionFile | None) -> DataFile:
         """The same file under other deletions, without loading its statistics."""
@@ -237,8 +283,9 @@ class NameFree:
 class TableUnchanged:
     """The table exists and these aspects are as they were at ``version``.
 
-    ``schema``: its schema; ``rows``: its files and deletions; ``name``: its name. An append needs only the schema; an
-    overwrite, a merge, or a transaction that read the table needs its rows too.
+    ``schema``: its schema; ``rows``: its files and deletions; ``name``: its name; ``dependants``: no recipe over its
+    files was added. An append needs only the schema; an overwrite, a merge, or a transaction that read the table needs
+    its rows too; whatever takes rows away needs to know who is rebuilt from them.
     """
 
     table_id: str
@@ -246,6 +293,7 @@ class TableUnchanged:
     schema: bool = True
     rows: bool = False
     name: bool = False
+    dependants: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +304,15 @@ class FilesPresent:
     file_ids: tuple[str, ...] = field(default=())
 
 
-Requirement = NameFree | TableUnchanged | FilesPresent
+@dataclass(frozen=True, slots=True)
+class FilesUnchanged:
+    """Files of these states (``DataFile.state``) are part of the table: neither bytes nor deletions changed."""
+
+    table_id: str
+    states: tuple[str, ...] = field(default=())
+
+
+Requirement = NameFree | TableUnchanged | FilesPresent | FilesUnchanged
 
 
 # --- history -----------------------------------------------------------------------------------------------------

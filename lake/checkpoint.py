@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from .changes import Commit, DataFile, DeletionFile
 from .checkpoint_parts import StatsObject, StatsOfRow, damaged, encode_stats, has_stats, read_part, stamped
-from .entry import FORMAT, log_path
+from .entry import FORMAT, log_path, recipe_of, recipe_text
 from .snapshot import AttachedTable, OwnedTable, Snapshot, TableEntry, View
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ _TABLES: Final = pa.schema(
         ("name_version", pa.int64()),
         ("schema_version", pa.int64()),
         ("rows_version", pa.int64()),
+        ("dependants_version", pa.int64()),
         ("num_files", pa.int64()),  # so many of the rows of ``files``, in order
     ]
 )
@@ -73,6 +74,7 @@ _FILES: Final = pa.schema(
         ("deletion_path", pa.large_string()),
         ("deletion_rows", pa.int64()),
         ("deletion_bytes", pa.int64()),
+        ("recipe", pa.large_string()),  # as JSON; NULL where the file holds its own rows
     ]
 )
 _COMMITS: Final = pa.schema(
@@ -183,19 +185,17 @@ def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: by
     views: dict[str, View] = {}
     texts: dict[str, str] = {}  # many tables share a schema; so do they share its text
     try:
-        for kind, table_id, label, schemas, text, form, hive, created, named, schemed, rowed, num_files in _columns(
-            rows
-        ):
+        for kind, table_id, label, schemas, text, form, hive, *versions, num_files in _columns(rows):
             if kind == "owned":
                 shared = tuple(texts.setdefault(schema, schema) for schema in schemas)
                 own = {file.file_id: file for file in islice(files, num_files)}
                 if len(own) != num_files or not shared:
                     raise ValueError(f"table {label!r} misses files or schemas")
-                tables[table_id] = OwnedTable(table_id, label, shared, own, created, named, schemed, rowed)
+                tables[table_id] = OwnedTable(table_id, label, shared, own, *versions)
             elif kind == "attached":
-                tables[table_id] = AttachedTable(table_id, label, text, form, hive, created, named)
+                tables[table_id] = AttachedTable(table_id, label, text, form, hive, *versions[:2])
             elif kind == "view":
-                views[label] = View(label, text, created)
+                views[label] = View(label, text, versions[0])
             else:
                 raise ValueError(f"unknown kind {kind!r}")
         names = {table.name: table_id for table_id, table in tables.items()}
@@ -212,9 +212,11 @@ def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: by
 
 def _decode_files(store: Store, name: str, table: pa.Table) -> Iterator[DataFile]:
     stats = StatsObject(store, _part(name, "stats"))
-    for row, (file_id, path, rows, size, schema_id, is_known, *deleted) in enumerate(_columns(table)):
+    for row, (file_id, path, rows, size, schema_id, is_known, *deleted, recipe) in enumerate(_columns(table)):
         deletion = DeletionFile(*deleted) if deleted[0] is not None else None
-        yield DataFile(file_id, path, rows, size, schema_id, StatsOfRow(stats, row) if is_known else "", deletion)
+        made = None if recipe is None else recipe_of(recipe)
+        known = StatsOfRow(stats, row) if is_known else ""
+        yield DataFile(file_id, path, rows, size, schema_id, known, deletion, made)
 
 
 def _decode_commits(data: bytes, path: str) -> list[Commit]:
@@ -270,6 +272,7 @@ def _file_rows(files: list[DataFile]) -> list[tuple[Any, ...]]:
     return [
         (f.file_id, f.path, f.num_rows, f.num_bytes, f.schema_id, has_stats(f))
         + ((f.deletion.path, f.deletion.rows, f.deletion.num_bytes) if f.deletion else none)
+        + (None if f.recipe is None else recipe_text(f.recipe),)
         for f in files
     ]
 
@@ -282,12 +285,13 @@ def _table_rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for t in snapshot.tables.values():
         if isinstance(t, OwnedTable):
-            versions = (t.created_version, t.name_version, t.schema_version, t.rows_version)
+            versions = (t.created_version, t.name_version, t.schema_version, t.rows_version, t.dependants_version)
             rows.append(("owned", t.table_id, t.name, t.schemas, None, None, None, *versions, len(t.files)))
         else:
-            versions = (t.created_version, t.name_version, 0, 0)
+            versions = (t.created_version, t.name_version, 0, 0, 0)
             rows.append(("attached", t.table_id, t.name, None, t.location, t.format, t.hive, *versions, 0))
     rows += [
-        ("view", None, v.name, None, v.sql, None, None, v.created_version, 0, 0, 0, 0) for v in snapshot.views.values()
+        ("view", None, v.name, None, v.sql, None, None, v.created_version, 0, 0, 0, 0, 0)
+        for v in snapshot.views.values()
     ]
     return rows

@@ -9,13 +9,12 @@ written already (``Edit.replan``), which costs no reading. Only a change of the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from .changes import AddFiles, Change, DataFile, RemoveFiles, TableUnchanged
-from .edit import Edit, find_owned, now_us
+from .edit import Edit, Rewrite, find_owned, now_us
 from .errors import Conflict
 from .layout import ParquetLayout
 from .snapshot import OwnedTable, Snapshot
@@ -26,20 +25,12 @@ if TYPE_CHECKING:
     from .fragment import Fragment
     from .store import Store
 
-__all__ = ["plan_optimize"]
+__all__ = ["placed", "plan_optimize"]
 
 _SMALL = 0.5
 """A file below this fraction of the layout's file size is small."""
 _DELETED = 0.05
 """A file that lost this fraction of its rows is rewritten even when it has no neighbour to join."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rewrite:
-    """Neighbouring files, as they were with their deletions, and the files that hold their rows now."""
-
-    before: tuple[DataFile, ...]
-    after: tuple[DataFile, ...]
 
 
 def plan_optimize(snapshot: Snapshot, store: Store, name: str, layout: ParquetLayout | None = None) -> Edit:
@@ -52,16 +43,16 @@ def plan_optimize(snapshot: Snapshot, store: Store, name: str, layout: ParquetLa
     entry = find_owned(snapshot, name)
     table = owned_table(store, entry, snapshot.version)
     fragments = dict(zip(entry.files, table.fragments(), strict=True))
-    rewrites: list[_Rewrite] = []
+    rewrites: list[Rewrite] = []
     try:
         for run in _runs(list(entry.files.values()), layout):
             reader = pa.RecordBatchReader.from_batches(table.schema, _rows([fragments[f.file_id] for f in run]))
             files = write_files(store, entry.table_id, reader, table.schema, len(entry.schemas) - 1, layout)
-            rewrites.append(_Rewrite(run, files))
+            rewrites.append(Rewrite(run, files))
     except BaseException:
         store.delete([file.path for rewrite in rewrites for file in rewrite.after])
         raise
-    return _placed(snapshot, entry, tuple(rewrites), begun_us)
+    return placed(snapshot, entry, tuple(rewrites), begun_us)
 
 
 def _rows(fragments: Sequence[Fragment]) -> Iterator[pa.RecordBatch]:
@@ -71,10 +62,10 @@ def _rows(fragments: Sequence[Fragment]) -> Iterator[pa.RecordBatch]:
 
 
 def _runs(files: Sequence[DataFile], layout: ParquetLayout) -> Iterator[tuple[DataFile, ...]]:
-    """Neighbours to rewrite together: two small files or more, or any file that lost enough rows."""
+    """Neighbours to rewrite together: two small files or more, or any file that lost enough rows. Recipes stay."""
     run: list[DataFile] = []
     for file in [*files, None]:
-        if file is not None and (_is_small(file, layout) or _lost(file) >= _DELETED):
+        if file is not None and not file.recipe and (_is_small(file, layout) or _lost(file) >= _DELETED):
             run.append(file)
             continue
         if len(run) > 1 or any(_lost(member) >= _DELETED for member in run):
@@ -90,7 +81,7 @@ def _lost(file: DataFile) -> float:
     return file.deletion.rows / file.num_rows if file.deletion else 0.0
 
 
-def _placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[_Rewrite, ...], begun_us: int) -> Edit:
+def placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[Rewrite, ...], begun_us: int) -> Edit:
     """The edit that puts each rewrite in the place of its files, whatever else the table holds by now."""
     if not rewrites:
         return Edit(())
@@ -99,13 +90,13 @@ def _placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[_Rewrite, ...
         now = newer.tables.get(entry.table_id)
         if not isinstance(now, OwnedTable) or now.schemas != entry.schemas:
             raise Conflict(f"table {entry.name!r} was dropped or got another schema: reload and retry")
-        return _placed(newer, now, rewrites, begun_us)
+        return placed(newer, now, rewrites, begun_us)
 
     replaced = {file.file_id: rewrite for rewrite in rewrites for file in rewrite.before}
     for rewrite in rewrites:
         for file in rewrite.before:
             now = entry.files.get(file.file_id)
-            if now is None or now.deletion != file.deletion:
+            if now is None or now.state != file.state:
                 raise Conflict(f"rows of table {entry.name!r} changed while they were rewritten: run optimize again")
     removed: list[str] = []
     added: list[DataFile] = []
@@ -122,5 +113,5 @@ def _placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[_Rewrite, ...
     if added:
         changes.append(AddFiles(entry.table_id, tuple(added)))
     unchanged = TableUnchanged(entry.table_id, snapshot.version, schema=True, rows=True)
-    paths = tuple(file.path for rewrite in rewrites for file in rewrite.after)
-    return Edit(tuple(changes), (unchanged,), replan=again, files=paths, begun_us=begun_us)
+    paths = tuple(path for rewrite in rewrites for file in rewrite.after for path in file.own_paths())
+    return Edit(tuple(changes), (unchanged,), replan=again, files=paths, begun_us=begun_us, rewrites=rewrites)

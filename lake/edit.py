@@ -55,10 +55,28 @@ if TYPE_CHECKING:
     from .log import Log
     from .store import Store
 
-__all__ = ["MODES", "Edit", "commit_edit", "find_owned", "now_us", "plan_delete", "plan_write", "row_changes"]
+__all__ = [
+    "MODES",
+    "Edit",
+    "Rewrite",
+    "commit_edit",
+    "find_owned",
+    "now_us",
+    "plan_delete",
+    "plan_write",
+    "row_changes",
+]
 
 MODES = ("create", "append", "overwrite")
 """The modes of :func:`plan_write`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Neighbouring files, as they were with their deletions, and the files that stand for their live rows, in order."""
+
+    before: tuple[DataFile, ...]
+    after: tuple[DataFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,7 @@ class Edit:
     makes the edit anew on a newer snapshot after a Conflict, without writing the data again; None when that cannot be.
     ``rows_added`` and ``rows_deleted`` count rows as planned. ``files`` are the paths that were written for the edit,
     since ``begun_us`` (microseconds since the epoch; None without files): orphans for vacuum if it is never committed.
+    ``rewrites`` says where rows went that the changes take out of their files and put into others.
     """
 
     changes: tuple[Change, ...]
@@ -79,6 +98,7 @@ class Edit:
     rows_deleted: int = 0
     files: tuple[str, ...] = ()
     begun_us: int | None = None
+    rewrites: tuple[Rewrite, ...] = ()
 
 
 def now_us() -> int:

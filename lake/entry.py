@@ -24,18 +24,32 @@ from .changes import (
     DropTable,
     DropView,
     FilesPresent,
+    FilesUnchanged,
     NameFree,
+    Recipe,
     RemoveFiles,
     RenameTable,
     Requirement,
     SetSchema,
     SetView,
+    SourceFile,
     TableUnchanged,
 )
 from .errors import Corrupt, InvalidInput, Unavailable
 from .store import check_path
 
-__all__ = ["FORMAT", "LOG", "CommitRecord", "Entry", "decode", "encode", "log_path", "log_version"]
+__all__ = [
+    "FORMAT",
+    "LOG",
+    "CommitRecord",
+    "Entry",
+    "decode",
+    "encode",
+    "log_path",
+    "log_version",
+    "recipe_of",
+    "recipe_text",
+]
 
 FORMAT: Final = 1
 """Version of what stands below ``_lakelet/``. A reader refuses anything newer."""
@@ -58,7 +72,9 @@ _CHANGES: Final[dict[str, type[Any]]] = {
         DropView,
     )
 }
-_REQUIREMENTS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in (NameFree, TableUnchanged, FilesPresent)}
+_REQUIREMENTS: Final[dict[str, type[Any]]] = {
+    kind.__name__: kind for kind in (NameFree, TableUnchanged, FilesPresent, FilesUnchanged)
+}
 _HEAD: Final = re.compile(rb'\{"format":(\d{1,9}),"checksum":"([0-9a-f]{64})","entry":')
 _LOG_NAME: Final = re.compile(re.escape(LOG) + r"(\d{20})\.json")
 
@@ -140,9 +156,9 @@ def _plain(value: Any, *, kind: bool = False) -> dict[str, Any]:
         if item == default:
             continue
         if isinstance(item, tuple):
-            plain[name] = [_plain(part) if isinstance(part, DataFile) else part for part in item]
+            plain[name] = [_plain(part) if isinstance(part, DataFile | SourceFile) else part for part in item]
         else:
-            plain[name] = _plain(item) if isinstance(item, DataFile | DeletionFile) else item
+            plain[name] = _plain(item) if isinstance(item, DataFile | DeletionFile | Recipe) else item
     return plain
 
 
@@ -262,6 +278,30 @@ def _deletion(value: Any) -> DeletionFile:
     return deletion
 
 
+def _recipe(value: Any) -> Recipe:
+    recipe: Recipe = _value(Recipe, value)
+    if recipe.residual:
+        check_path(recipe.residual)
+    return recipe
+
+
+def _sources(value: Any) -> tuple[SourceFile, ...]:
+    sources: tuple[SourceFile, ...] = tuple(_value(SourceFile, item) for item in _items(value))
+    for source in sources:
+        check_path(source.path)
+    return sources
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as JSON text, for a checkpoint; :func:`recipe_of` reads it."""
+    return json.dumps(_plain(recipe), separators=(",", ":"))
+
+
+def recipe_of(text: str) -> Recipe:
+    """The recipe that :func:`recipe_text` wrote. Raises ValueError or TypeError when it is none."""
+    return _recipe(json.loads(text))
+
+
 def _files(value: Any) -> tuple[DataFile, ...]:
     files: tuple[DataFile, ...] = tuple(_value(DataFile, item) for item in _items(value))
     for file in files:
@@ -279,11 +319,13 @@ _READERS: Final = {
     "tuple[DataFile, ...]": _files,
     "DeletionFile": _deletion,
     "DeletionFile | None": _deletion,
+    "Recipe | None": _recipe,
+    "tuple[SourceFile, ...]": _sources,
 }
 """How a field of each declared type is read."""
 
 _FIELDS: Final = {
     kind: [(f.name, _READERS[str(f.type)], f.default) for f in fields(kind)]
-    for kind in (DataFile, DeletionFile, *_CHANGES.values(), *_REQUIREMENTS.values())
+    for kind in (DataFile, DeletionFile, Recipe, SourceFile, *_CHANGES.values(), *_REQUIREMENTS.values())
 }
 """Name, reader and default of each field of each kind; an annotation without a reader fails on import."""

@@ -27,6 +27,8 @@ __all__ = ["Fragment"]
 
 _THREADS_FROM_BYTES = 1 * 2**20
 """Files below this are read by the calling thread alone: handing them to a pool costs more than it saves."""
+_WHOLE_FILE_BYTES = 16 * 2**20
+"""Files up to this are read in one go by a scan."""
 _WHOLE_BYTES = 128 * 2**10
 """Local files up to this are fetched whole: one call costs less than one for each of their columns."""
 
@@ -121,6 +123,11 @@ class Fragment:
         return self._filesystem is None
 
     @property
+    def is_small(self) -> bool:
+        """Whether all of it may be held at once by a scan; others are read row group by row group."""
+        return self.num_bytes <= _WHOLE_FILE_BYTES
+
+    @property
     def file_schema(self) -> pa.Schema:
         """The Arrow schema of the file itself."""
         if self._file_schema is None:
@@ -151,6 +158,15 @@ class Fragment:
         return {
             name: sum(chunk.total_compressed_size for _, chunk in chunks)
             for name, chunks in zip(held, self._chunks(held), strict=True)
+        }
+
+    def group_column_bytes(self, columns: Sequence[str], groups: Sequence[int]) -> dict[str, int]:
+        """Compressed bytes of each column in these row groups; 0 for one that the file lacks."""
+        spans, metadata = self._spans(), self.metadata
+        chosen = [metadata.row_group(group) for group in groups]
+        return {
+            name: sum(group.column(leaf).total_compressed_size for group in chosen for leaf in spans.get(name, ()))
+            for name in columns
         }
 
     def stored_forms(self, columns: Sequence[str]) -> tuple[Hashable, ...] | None:
@@ -244,13 +260,22 @@ class Fragment:
         Raises NotFound when the file is gone, Corrupt when its bytes are not what its footer says, InvalidInput when a
         value does not fit the table's type.
         """
+        return self._finished(columns, row_groups, self._read_stored)
+
+    def _finished(
+        self,
+        columns: Sequence[str] | None,
+        row_groups: Sequence[int] | None,
+        stored: Callable[[list[str], Sequence[int] | None], pa.Table],
+    ) -> pa.Table:
+        """What ``stored`` gives of the file's own columns, as rows of the table."""
         names = self.schema.names if columns is None else list(columns)
         wanted = self.schema
         if columns is not None:
             wanted = pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
         present = [n for n in names if n not in self._constants and self.file_schema.get_field_index(n) >= 0]
         if present:
-            table = self._read_stored(present, row_groups)
+            table = stored(present, row_groups)
         else:
             rows = self.num_stored_rows if row_groups is None else sum(self.row_group_rows[i] for i in row_groups)
             table = rows_without_columns(rows, wanted)
@@ -263,7 +288,7 @@ class Fragment:
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The live rows, row group by row group, so that one group is in memory at a time."""
-        for group in range(self.metadata.num_row_groups):
+        for group in range(len(self.row_group_rows)):
             yield self.read(columns, [group])
 
     def positions(self, row_groups: Sequence[int] | None = None) -> npt.NDArray[np.int64]:

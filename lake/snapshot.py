@@ -16,6 +16,7 @@ from .changes import (
     DropTable,
     DropView,
     FilesPresent,
+    FilesUnchanged,
     NameFree,
     RemoveFiles,
     RenameTable,
@@ -37,7 +38,8 @@ class OwnedTable:
 
     ``schemas`` holds every schema it ever had, as text, by schema id; the last one is in force. ``files`` keeps the
     order of the rows. ``name_version``, ``schema_version`` and ``rows_version`` are the versions that last changed
-    each aspect: requirements compare them.
+    each aspect, ``dependants_version`` the one that last added a recipe over the table's files: requirements compare
+    them.
     """
 
     table_id: str
@@ -48,6 +50,12 @@ class OwnedTable:
     name_version: int = 0
     schema_version: int = 0
     rows_version: int = 0
+    dependants_version: int = 0
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether rows of it are rebuilt from other tables."""
+        return any(file.recipe is not None for file in self.files.values())
 
     @property
     def schema(self) -> str:
@@ -208,7 +216,16 @@ class _Building:
             if file.deletion is not None and not 0 <= file.deletion.rows <= file.num_rows:
                 raise _impossible(f"file {file.file_id!r} loses {file.deletion.rows} of {file.num_rows} rows")
             files[file.file_id] = file
-        self._put(replace(table, files=files, rows_version=self._version))
+            if file.recipe is not None:
+                for table_id in {source.table_id for source in file.recipe.sources}:
+                    self._note_dependant(table_id)
+        self._put(replace(self._owned(change.table_id), files=files, rows_version=self._version))
+
+    def _note_dependant(self, table_id: str) -> None:
+        """A recipe over a table's files was added. Its table may be gone: the files stay as long as the recipe."""
+        entry = (self._old.tables if self._tables is None else self._tables).get(table_id)
+        if isinstance(entry, OwnedTable) and entry.dependants_version != self._version:
+            self._put(replace(entry, dependants_version=self._version))
 
     def _remove_files(self, change: RemoveFiles) -> None:
         table = self._owned(change.table_id)
@@ -310,6 +327,11 @@ def unmet(snapshot: Snapshot, requirements: Iterable[Requirement]) -> str | None
             if any(file_id not in files for file_id in requirement.file_ids):
                 return f"files of table {table.name!r} were replaced"
             continue
+        if isinstance(requirement, FilesUnchanged):
+            states = {file.state for file in table.files.values()} if isinstance(table, OwnedTable) else set()
+            if not states.issuperset(requirement.states):
+                return f"rows of table {table.name!r} were deleted or rewritten"
+            continue
         since = requirement.version
         if requirement.name and table.name_version > since:
             return f"table {table.name!r} was renamed after version {since}"
@@ -318,6 +340,8 @@ def unmet(snapshot: Snapshot, requirements: Iterable[Requirement]) -> str | None
                 return f"the schema of table {table.name!r} changed after version {since}"
             if requirement.rows and table.rows_version > since:
                 return f"the rows of table {table.name!r} changed after version {since}"
+            if requirement.dependants and table.dependants_version > since:
+                return f"a table that is rebuilt from {table.name!r} was retired after version {since}"
     return None
 
 

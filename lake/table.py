@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from .conversion import keep_rows, no_rows, rows_without_columns
 from .deletions import read_deletions
+from .derived import DerivedFragment
 from .errors import InvalidInput
 from .fragment import Fragment
 from .limits import SCAN_BATCH_ROWS
@@ -28,21 +29,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Table", "find_rows", "owned_fragment", "owned_table"]
 
-_WHOLE_FILE_BYTES = 16 * 2**20
-"""Files up to this are read in one go by a scan; larger ones row group by row group."""
-
 
 class Table:
     """One table at one version. Reading changes nothing, and later commits change nothing here.
 
-    ``name``, ``schema`` (Arrow) and ``version`` (of the lake) are attributes. Rows come in the order in which they were
+    ``name``, ``schema`` (Arrow), ``version`` (of the lake) and ``kind`` are attributes; ``kind`` is "owned",
+    "attached", or "retired" when rows of it are rebuilt from another table. Rows come in the order in which they were
     written. Safe to use from many threads.
     """
 
-    __slots__ = ("_fragments", "name", "schema", "version")
+    __slots__ = ("_fragments", "kind", "name", "schema", "version")
 
-    def __init__(self, name: str, schema: pa.Schema, fragments: Sequence[Fragment], version: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        schema: pa.Schema,
+        fragments: Sequence[Fragment],
+        version: int,
+        kind: Literal["owned", "attached", "retired"] = "owned",
+    ) -> None:
         """A table of the rows of ``fragments``, each of which yields ``schema``."""
+        self.kind = kind
         self.name = name
         self.schema = schema
         self.version = version
@@ -135,7 +142,7 @@ class Table:
 
     def _all_rows(self, names: list[str] | None) -> Iterator[pa.Table]:
         for fragment in self._fragments:
-            if fragment.num_bytes <= _WHOLE_FILE_BYTES or names == []:
+            if fragment.is_small or names == []:
                 yield fragment.read(names)
             else:
                 yield from fragment.batches(names)
@@ -209,7 +216,7 @@ def _matching_groups(fragment: Fragment, predicate: Predicate) -> Iterator[list[
         for group, rows in enumerate(group_rows)
         if predicate.may_match(fragment.row_group_bounds(predicate.columns, group), rows)
     ]
-    if fragment.num_bytes > _WHOLE_FILE_BYTES:
+    if not fragment.is_small:
         yield from ([group] for group in chosen)
     elif chosen:
         yield None if len(chosen) == len(group_rows) else chosen
@@ -221,13 +228,28 @@ def _matching_groups(fragment: Fragment, predicate: Predicate) -> Iterator[list[
 def owned_table(store: Store, entry: OwnedTable, version: int) -> Table:
     """The table that ``entry`` describes, as of ``version``. Reads nothing."""
     schemas = [decode_schema(text) for text in entry.schemas]
-    fragments = [owned_fragment(store, file, schemas[file.schema_id], schemas[-1]) for file in entry.files.values()]
-    return Table(entry.name, schemas[-1], fragments, version)
+    fragments = [
+        owned_fragment(store, file, schemas[file.schema_id], schemas[-1], entry.name) for file in entry.files.values()
+    ]
+    return Table(entry.name, schemas[-1], fragments, version, "retired" if entry.is_retired else "owned")
 
 
-def owned_fragment(store: Store, file: DataFile, written: pa.Schema, schema: pa.Schema) -> Fragment:
-    """One data file of the lake, written under schema ``written``, as rows of ``schema``. Reads nothing."""
+def owned_fragment(store: Store, file: DataFile, written: pa.Schema, schema: pa.Schema, table: str = "") -> Fragment:
+    """One data file of the lake, written under schema ``written``, as rows of ``schema``. Reads nothing.
+
+    ``table`` names the table in errors.
+    """
     deletion = file.deletion
+    if file.recipe is not None:
+        return DerivedFragment(
+            store,
+            table,
+            file,
+            written,
+            schema,
+            deletions=partial(read_deletions, store, file),
+            bounds=partial(_stored_bounds, file, written, schema),
+        )
     return Fragment(
         store.full_path(file.path),
         schema,

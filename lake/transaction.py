@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from .catalog import Catalog
+    from .dependants import Dependants
     from .session import Parameters
     from .snapshot import TableEntry
     from .table import Table
@@ -32,7 +33,8 @@ class Transaction:
     makes the commit a Conflict. Not for use from several threads at once.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, dependants: Dependants = "refuse") -> None:
+        self._dependants = dependants
         self._catalog = catalog
         self._base = catalog.log.latest()
         self._working = self._base
@@ -101,7 +103,7 @@ class Transaction:
         single = self._edits[0] if len(self._edits) == 1 else None
         begun_us = min((e.begun_us for e in self._edits if e.begun_us is not None), default=None)
         edit = Edit(changes, requirements, rebase=single.rebase if single else None, begun_us=begun_us)
-        return self._catalog.commit(edit, "transaction", self._base).version
+        return self._catalog.commit(edit, "transaction", self._base, self._dependants).version
 
     # --- what is committed ---------------------------------------------------------------------------------------
 

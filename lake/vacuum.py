@@ -122,8 +122,6 @@ def _paths_of(snapshot: Snapshot) -> Iterator[str]:
 def _paths_in(change: Change) -> Iterator[str]:
     if isinstance(change, AddFiles):
         for file in change.files:
-            yield file.path
-            if file.deletion is not None:
-                yield file.deletion.path
+            yield from file.paths()
     elif isinstance(change, DeleteRows):
         yield change.deletion.path

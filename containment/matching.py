@@ -1,0 +1,177 @@
+"""Where each row of a child stands in its parent: row hashes tell, and rows keep their order where that can be.
+
+The child is taken in blocks that memory holds; for each the parent is read once. Of equal parent rows the first behind
+the last one used is taken, which finds the child's order again whenever it is a selection of the parent's rows in
+their order; else the first of all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ..lake.errors import InvalidInput
+from ..lake.recipe import Origins
+from .hashing import ValueHasher
+from .schema_graph import normalised, schema_graph
+from .sorted_rows import concatenate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ..lake.fragment import Fragment
+    from ..lake.table import Table
+    from .mixing import Lanes
+
+__all__ = ["column_map", "match_rows"]
+
+_ROW_BYTES: Final = 96
+"""Memory that one row of the child, and one of the parent that may be it, take while they are matched."""
+_COMPILED_VALUES: Final = 60_000_000
+_COMPILED_ROWS: Final = 1 << 16
+
+
+def column_map(child: pa.Schema, parent: pa.Schema) -> dict[str, str]:
+    """The parent's column for each column of the child. Raises InvalidInput when the parent lacks one."""
+    graph = schema_graph([child, parent])
+    place = {int(t): (number, at) for number, own in enumerate(graph.classes) for at, t in enumerate(own.tables)}
+    if 0 in place and 1 in place:
+        (own, at), (theirs, other) = place[0], place[1]
+        positions = graph.maps.get((own, theirs))
+        if positions is not None:
+            names = graph.classes[theirs].columns[other]
+            mine = graph.classes[own].columns[at]
+            return {name: names[p] for name, p in zip(mine, positions.tolist(), strict=True)}
+    raise InvalidInput(
+        f"the parent has not all columns of the child: {', '.join(child.names)}; found {', '.join(parent.names)}"
+    )
+
+
+def match_rows(
+    child: Sequence[Fragment], parent: Table, columns: Mapping[str, str], *, seed: bytes, memory_bytes: int
+) -> Iterator[list[Origins]]:
+    """For each child file, the origins of the live rows of each of its row groups among the files of ``parent``.
+
+    ``Origins.source`` numbers ``parent.fragments()``, ``row`` is the stored row there; -1 where no row is equal.
+    ``columns`` as :func:`column_map`. Row groups without live rows have empty origins.
+    """
+    rows = sum(fragment.num_rows for fragment in child) + parent.num_rows
+    hasher = ValueHasher(seed, compiled=rows * len(columns) >= _COMPILED_VALUES)
+    block_rows = max(1 << 16, memory_bytes // _ROW_BYTES)
+    waiting: list[tuple[int, Lanes]] = []
+    found: dict[int, list[Origins]] = {}
+    held = 0
+    for number, fragment in enumerate(child):
+        found[number] = []
+        for lanes in _hashed(fragment, list(columns), list(columns), hasher):
+            waiting.append((number, lanes))
+            held += len(lanes)
+            if held >= block_rows:
+                _settle(waiting, parent, columns, hasher, found)
+                waiting, held = [], 0
+        unsettled = {n for n, _ in waiting}
+        for ready in [n for n in sorted(found) if n not in unsettled]:
+            yield found.pop(ready)
+    _settle(waiting, parent, columns, hasher, found)
+    for number in sorted(found):
+        yield found[number]
+
+
+def _hashed(fragment: Fragment, columns: Sequence[str], names: Sequence[str], hasher: ValueHasher) -> Iterator[Lanes]:
+    """Row hashes of each row group's live rows; ``names`` are the child's names of the columns."""
+    salts = [f"{normalised(name)}\0{name}" for name in names]
+    for table in fragment.batches(list(columns)):
+        yield hasher.table_rows(table.rename_columns(salts), [salts])[0]
+
+
+def _settle(
+    waiting: Sequence[tuple[int, Lanes]],
+    parent: Table,
+    columns: Mapping[str, str],
+    hasher: ValueHasher,
+    found: dict[int, list[Origins]],
+) -> None:
+    """Find the rows of the waiting row groups in one pass over the parent."""
+    if not waiting:
+        return
+    child = concatenate([lanes for _, lanes in waiting])
+    origins = _found(child, parent, columns, hasher) if len(child) else Origins(_NO_SOURCE, _NO_ROW)
+    start = 0
+    for number, lanes in waiting:
+        stop = start + len(lanes)
+        found[number].append(Origins(origins.source[start:stop], origins.row[start:stop]))
+        start = stop
+
+
+_NO_SOURCE: Final = np.empty(0, np.int32)
+_NO_ROW: Final = np.empty(0, np.int64)
+
+
+def _found(child: Lanes, parent: Table, columns: Mapping[str, str], hasher: ValueHasher) -> Origins:
+    wanted = np.unique(child.lo)
+    names = list(columns)
+    lanes: list[Lanes] = []
+    places: list[NDArray[np.int64]] = []
+    starts = [0]
+    for fragment in parent.fragments():
+        for group, hashed in enumerate(_hashed(fragment, [columns[name] for name in names], names, hasher)):
+            at = np.searchsorted(wanted, hashed.lo)
+            at[at == len(wanted)] = 0
+            hits = np.flatnonzero(wanted[at] == hashed.lo)
+            if hits.size:
+                lanes.append(hashed.take(hits))
+                places.append(fragment.positions([group])[hits] + starts[-1])
+        starts.append(starts[-1] + fragment.num_stored_rows)
+    if not lanes:
+        return Origins(np.full(len(child), -1, np.int32), np.zeros(len(child), np.int64))
+    theirs, place = concatenate(lanes), np.concatenate(places)
+    chosen = _chosen(child, theirs)
+    missing = chosen < 0
+    position = place[np.where(missing, 0, chosen)]
+    bounds = np.asarray(starts)
+    source = np.searchsorted(bounds, position, side="right") - 1
+    row = position - bounds[source]
+    source[missing], row[missing] = -1, 0
+    return Origins(source.astype(np.int32), row)
+
+
+def _chosen(child: Lanes, parent: Lanes) -> NDArray[np.int64]:
+    """For each child row the parent row to take, by its place in ``parent``, whose rows are in order; -1 for none."""
+    order = np.argsort(parent.lo, kind="stable")
+    low = parent.lo[order]
+    first = np.searchsorted(low, child.lo, side="left")
+    after = np.searchsorted(low, child.lo, side="right")
+    count = after - first
+    single = bool((count <= 1).all())
+    if single:
+        taken = np.where(count == 1, first, -1)
+    elif len(child) >= _COMPILED_ROWS:
+        from .selection import in_order
+
+        taken = in_order(first, after, order)
+    else:
+        taken = _in_order(first.tolist(), after.tolist(), order)
+    chosen = np.where(taken < 0, -1, order[np.where(taken < 0, 0, taken)])
+    other = (chosen >= 0) & (parent.hi[np.where(chosen < 0, 0, chosen)] != child.hi)
+    chosen[other] = -1  # equal in one lane only: another row
+    return chosen
+
+
+def _in_order(first: list[int], after: list[int], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As ``selection.in_order``, for few rows."""
+    places = order.tolist()
+    taken, last = [], -1
+    for start, stop in zip(first, after, strict=True):
+        at = -1
+        if stop > start:
+            at = bisect_right(places, last, start, stop)
+            if at == stop:
+                at = start
+            last = places[at]
+        taken.append(at)
+    return np.array(taken, np.int64)

@@ -1,0 +1,290 @@
+"""Retiring tables: recipes in the place of files, in one commit, once every one of them has been proven.
+
+A retired table keeps its name, schema, history and the order of its rows; its files leave by vacuum, like any that no
+version needs. An attached table becomes an owned one that is rebuilt: its own files are left alone, and a manifest
+says which they were.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from ..lake.changes import (
+    AddFiles,
+    Change,
+    CreateTable,
+    DataFile,
+    DropTable,
+    Requirement,
+    TableUnchanged,
+)
+from ..lake.compaction import placed
+from ..lake.dependants import dependants_of
+from ..lake.edit import Edit, Rewrite, now_us
+from ..lake.errors import Conflict, InvalidInput, NotFound
+from ..lake.naming import find_table
+from ..lake.schema import encode_schema
+from ..lake.snapshot import AttachedTable, OwnedTable, Snapshot, unmet
+from .rebuilding import Rebuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ..lake.progress import Progress
+    from ..lake.store import Store
+    from ..lake.table import Table
+    from .rebuilding import Rebuilt
+
+__all__ = ["MANIFESTS", "Retired", "Retirement", "plan_retirement"]
+
+MANIFESTS: Final = "_lakelet/retired/"
+"""Which files of attached tables are no longer needed: ``<table_id>.json``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """One table that is rebuilt from another now.
+
+    ``num_bytes`` is what its files take, ``recipe_bytes`` what the recipes do, residual rows included, of which there
+    are ``residual_rows``.
+    """
+
+    table: str
+    parent: str
+    num_bytes: int
+    recipe_bytes: int
+    residual_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """What a retirement comes to, before it is committed: ``edit``; ``retired``; ``skipped`` with the reason."""
+
+    edit: Edit
+    retired: tuple[Retired, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One table's part of the edit, and how to make it again on a newer snapshot."""
+
+    name: str
+    parent: str
+    make: Callable[[Snapshot], Edit]
+    edit: Edit
+    retired: Retired | None
+    files: tuple[str, ...] = field(default=())
+
+
+def plan_retirement(
+    snapshot: Snapshot,
+    store: Store,
+    tables: Mapping[str, Table],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    memory_bytes: int,
+    progress: Progress | None = None,
+) -> Retirement:
+    """Recipes for the first table of each pair over the second, as one edit that is still to be committed.
+
+    ``tables`` holds all of them as of ``snapshot``. Tables that are rebuilt from one that is now retired are rebuilt
+    from its parent instead. A table whose recipe would take as much as its files is skipped. Raises InvalidInput for a
+    parent that is attached or itself rebuilt, and what :class:`.Rebuilder` raises; what was written is removed then.
+    """
+    work = list(_with_dependants(snapshot, pairs))
+    by_parent: defaultdict[str, list[tuple[str, frozenset[str] | None]]] = defaultdict(list)
+    for child, parent, only in work:
+        by_parent[parent].append((child, only))
+    begun_us, seed = now_us(), bytes.fromhex(snapshot.hash_seed)
+    prepared: list[_Prepared] = []
+    skipped: list[tuple[str, str]] = []
+    try:
+        for parent, children in by_parent.items():
+            maker = Rebuilder(
+                store, _kept_parent(snapshot, parent), tables[parent], seed=seed, memory_bytes=memory_bytes
+            )
+            for child, only in children:
+                one = _prepare(snapshot, store, tables[child], parent, only, maker, begun_us)
+                retired = one.retired
+                if retired is not None and only is None and retired.recipe_bytes >= retired.num_bytes:
+                    store.delete(one.files)
+                    skipped.append(
+                        (child, f"its recipe takes {retired.recipe_bytes:,} bytes, its files {retired.num_bytes:,}")
+                    )
+                else:
+                    prepared.append(one)
+                if progress is not None:
+                    progress("retire", len(prepared) + len(skipped), len(work))
+    except BaseException:
+        store.delete([path for one in prepared for path in one.files])
+        raise
+    edit = _joined(prepared, skipped, begun_us)
+    return Retirement(edit, tuple(one.retired for one in prepared if one.retired is not None), tuple(skipped))
+
+
+def _with_dependants(
+    snapshot: Snapshot, pairs: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, str, frozenset[str] | None]]:
+    """Child, parent, and the ids of the files to rebuild (None: all that are not), dependants of the children too."""
+    retiring = {child for child, _ in pairs}
+    for child, parent in pairs:
+        if parent in retiring or parent == child:
+            raise InvalidInput(f"table {parent!r} is to be retired itself: {child!r} cannot be rebuilt from it")
+        yield child, parent, None
+        entry = find_table(snapshot, child)
+        if isinstance(entry, OwnedTable):
+            for dependant, file_ids in dependants_of(snapshot, entry.table_id).items():
+                if snapshot.tables[dependant].name not in retiring:
+                    yield snapshot.tables[dependant].name, parent, frozenset(file_ids)
+
+
+def _kept_parent(snapshot: Snapshot, name: str) -> OwnedTable:
+    entry = find_table(snapshot, name)
+    if isinstance(entry, AttachedTable):
+        raise InvalidInput(
+            f"table {name!r} is attached: its files may change under a recipe. import_table({name!r}) copies it first"
+        )
+    if entry.is_retired:
+        raise InvalidInput(f"table {name!r} is itself rebuilt from another: restore({name!r}) first, or name that one")
+    return entry
+
+
+def _prepare(
+    snapshot: Snapshot,
+    store: Store,
+    child: Table,
+    parent: str,
+    only: frozenset[str] | None,
+    maker: Rebuilder,
+    begun_us: int,
+) -> _Prepared:
+    entry = find_table(snapshot, child.name)
+    files = list(entry.files.items()) if isinstance(entry, OwnedTable) else None
+    fragments = child.fragments()
+    if files is None:
+        table_id, schema_id = uuid.uuid4().hex, 0
+        chosen = [(uuid.uuid4().hex, fragment) for fragment in fragments if fragment.num_rows]
+        before: list[DataFile] = []
+    else:
+        assert isinstance(entry, OwnedTable)
+        table_id, schema_id = entry.table_id, len(entry.schemas) - 1
+        wanted = [
+            (file, fragment)
+            for (file_id, file), fragment in zip(files, fragments, strict=True)
+            if (file.recipe is None if only is None else file_id in only)
+        ]
+        chosen = [(file.file_id, fragment) for file, fragment in wanted]
+        before = [file for file, _ in wanted]
+    made: list[Rebuilt] = []
+    try:
+        made.extend(maker.rebuild(child.name, table_id, schema_id, child.schema, chosen))
+    except BaseException:
+        store.delete([path for one in made for path in one.file.own_paths()])
+        raise
+    requirements = maker.requirements(made)
+    if isinstance(entry, OwnedTable):
+        rewrites = tuple(
+            Rewrite((old,), (new.file,) if new.file.num_rows else ()) for old, new in zip(before, made, strict=True)
+        )
+        make = _in_place(entry, rewrites, requirements, begun_us)
+    else:
+        make = _instead(entry, table_id, child, tuple(one.file for one in made), requirements, store, begun_us)
+    num_bytes = sum(fragment.num_bytes for _, fragment in chosen)
+    retired = Retired(
+        child.name,
+        parent,
+        num_bytes,
+        sum(one.file.num_bytes for one in made),
+        sum(one.residual_rows for one in made),
+    )
+    written = tuple(path for one in made for path in one.file.own_paths())
+    return _Prepared(child.name, parent, make, make(snapshot), retired if only is None else None, written)
+
+
+def _in_place(
+    entry: OwnedTable, rewrites: tuple[Rewrite, ...], requirements: tuple[Requirement, ...], begun_us: int
+) -> Callable[[Snapshot], Edit]:
+    """The edit that puts recipes in the place of the table's files, whatever was appended meanwhile."""
+
+    def make(snapshot: Snapshot) -> Edit:
+        now = snapshot.tables.get(entry.table_id)
+        if not isinstance(now, OwnedTable) or now.schemas != entry.schemas:
+            raise Conflict(f"table {entry.name!r} was dropped or got another schema")
+        _check(snapshot, requirements)
+        edit = placed(snapshot, now, rewrites, begun_us)
+        needed = TableUnchanged(entry.table_id, snapshot.version, rows=True, dependants=True)
+        return replace(edit, requirements=(needed, *requirements), replan=None)
+
+    return make
+
+
+def _instead(
+    entry: AttachedTable,
+    table_id: str,
+    child: Table,
+    files: tuple[DataFile, ...],
+    requirements: tuple[Requirement, ...],
+    store: Store,
+    begun_us: int,
+) -> Callable[[Snapshot], Edit]:
+    """The edit that puts a rebuilt table in the place of an attached one, under its name."""
+    manifest = {
+        "table": child.name,
+        "location": entry.location,
+        "hive": entry.hive,
+        "files": [{"identity": str(f.identity), "path": f.path, "num_bytes": f.num_bytes} for f in child.fragments()],
+    }
+    store.put(f"{MANIFESTS}{table_id}.json", json.dumps(manifest, ensure_ascii=False).encode())
+
+    def make(snapshot: Snapshot) -> Edit:
+        now = snapshot.tables.get(entry.table_id)
+        if now is None:
+            raise Conflict(f"table {entry.name!r} was dropped")
+        _check(snapshot, requirements)
+        changes: tuple[Change, ...] = (
+            DropTable(entry.table_id),
+            CreateTable(table_id, now.name, encode_schema(child.schema)),
+            AddFiles(table_id, files),
+        )
+        needed = TableUnchanged(entry.table_id, snapshot.version, schema=False, name=True)
+        paths = tuple(path for file in files for path in file.own_paths())
+        return Edit(changes, (needed, *requirements), files=paths, begun_us=begun_us)
+
+    return make
+
+
+def _check(snapshot: Snapshot, requirements: Sequence[Requirement]) -> None:
+    broken = unmet(snapshot, requirements)
+    if broken is not None:
+        raise Conflict(f"{broken} while its recipe was made")
+
+
+def _joined(prepared: list[_Prepared], skipped: list[tuple[str, str]], begun_us: int) -> Edit:
+    """One edit of all; made again on a newer snapshot it leaves out what does not hold there any more."""
+    requirements: dict[Requirement, None] = {}
+    for one in prepared:
+        requirements.update(dict.fromkeys(one.edit.requirements))
+
+    def again(newer: Snapshot) -> Edit:
+        kept = []
+        for one in prepared:
+            try:
+                kept.append(replace(one, edit=one.make(newer)))
+            except (Conflict, NotFound) as error:
+                skipped.append((one.name, str(error)))
+        if not kept:
+            raise Conflict("; ".join(f"{name}: {reason}" for name, reason in skipped))
+        return _joined(kept, skipped, begun_us)
+
+    return Edit(
+        tuple(change for one in prepared for change in one.edit.changes),
+        tuple(requirements),
+        replan=again,
+        files=tuple(path for one in prepared for path in one.files),
+        begun_us=begun_us if prepared else None,
+    )

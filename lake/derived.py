@@ -1,0 +1,394 @@
+"""A data file that is rebuilt from the files of another table, read like any other.
+
+A part of the recipe plays the row group: it is what a scan holds at a time and what bounds may rule out, by those of
+the row groups it comes from. Of the sources only the row groups that hold wanted rows are read, and only the wanted
+columns; neighbouring parts share the row group in which they meet. Sources are believed only while their footers are
+those that the recipe was made over, and pages carry checksums of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .conversion import conform, keep_rows, no_rows
+from .errors import Corrupt, LakeletError, NotFound
+from .fragment import Fragment
+from .recipe import Directions, Origins, decode_recipe
+from .statistics import UNKNOWN, Bounds, in_type, merged, outer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from .changes import DataFile, Recipe
+    from .recipe import Part, Source
+    from .store import Store
+
+__all__ = ["DerivedFragment", "footer_checksum"]
+
+_HELD_BYTES: Final = 64 * 2**20
+"""Row groups of a source are read together up to this many stored bytes."""
+_TAIL_BYTES: Final = 64 * 2**10
+_SMALL_VALUES: Final = 2**21
+"""Up to so many values, some 16 MiB in memory, a rebuilt file is held at once by a scan."""
+
+_Columns = list[str]
+
+
+class DerivedFragment(Fragment):
+    """Rows of a data file that holds a recipe. ``written`` is the schema of its own rows. Reads nothing until asked."""
+
+    __slots__ = (
+        "_directions",
+        "_origin",
+        "_recipe",
+        "_residual",
+        "_sources",
+        "_starts",
+        "_store",
+        "_table",
+        "_written",
+    )
+
+    def __init__(
+        self,
+        store: Store,
+        table: str,
+        origin: DataFile,
+        written: pa.Schema,
+        schema: pa.Schema,
+        *,
+        deletions: Callable[[], npt.NDArray[np.int64]] | None = None,
+        bounds: Callable[[], Mapping[str, Bounds]] | None = None,
+    ) -> None:
+        """``table`` is named in errors; ``deletions`` and ``bounds`` as of Fragment."""
+        assert origin.recipe is not None, "a derived file has a recipe"
+        super().__init__(
+            store.full_path(origin.path),
+            schema,
+            identity=f"{origin.file_id}/{origin.deletion.path if origin.deletion else ''}",
+            num_bytes=origin.num_bytes,
+            num_stored_rows=origin.num_rows,
+            filesystem=None if store.fsspec is None else store.arrow,
+            file=origin.path,
+            deletions=deletions,
+            num_deleted_rows=origin.deletion.rows if origin.deletion else 0,
+            bounds=bounds,
+        )
+        self._store = store
+        self._table = table
+        self._origin = origin
+        self._recipe: Recipe = origin.recipe
+        self._written = written
+        self._directions: Directions | None = None
+        self._sources: tuple[Fragment, ...] = ()
+        self._residual: Fragment | None = None
+        self._starts: list[int] = []
+
+    # --- the recipe ------------------------------------------------------------------------------------------------
+
+    @property
+    def directions(self) -> Directions:
+        """The recipe, read and checked at its first use."""
+        found = self._directions
+        if found is None:
+            found = self._loaded()
+            residual_starts = np.cumsum([0, *(part.residual.count for part in found.parts)])
+            self._starts = residual_starts.tolist()
+            self._sources = self._opened_sources(found)
+            self._residual = self._opened_residual()
+            self._directions = found
+        return found
+
+    @property
+    def recipe_bytes(self) -> int:
+        """Bytes of the recipe and its residual rows."""
+        return self.num_bytes
+
+    def _loaded(self) -> Directions:
+        path = self._origin.path
+        try:
+            found = decode_recipe(self._store.get(path), path, self._recipe.checksum)
+        except LakeletError as error:
+            raise self._named(error) from error
+        if sum(part.num_rows for part in found.parts) != self._origin.num_rows:
+            raise self._named(Corrupt(f"the recipe {path} does not make {self._origin.num_rows:,} rows", path=path))
+        if len(found.sources) != len(self._recipe.sources):
+            raise self._named(Corrupt(f"the recipe {path} has other sources than the log names", path=path))
+        return found
+
+    def _opened_sources(self, directions: Directions) -> tuple[Fragment, ...]:
+        return tuple(
+            Fragment(
+                self._store.full_path(named.path),
+                directions.source_schema,
+                identity=named.file_id,
+                num_bytes=source.num_bytes,
+                num_stored_rows=source.num_rows,
+                filesystem=self._filesystem,
+                file=named.path,
+                metadata=partial(_checked_footer, self._store, named.path, source),
+                verify=True,
+            )
+            for named, source in zip(self._recipe.sources, directions.sources, strict=True)
+        )
+
+    def _opened_residual(self) -> Fragment | None:
+        path = self._recipe.residual
+        if not path:
+            return None
+        return Fragment(
+            self._store.full_path(path),
+            self._written,
+            identity=path,
+            num_bytes=self._recipe.residual_bytes,
+            filesystem=self._filesystem,
+            file=path,
+            verify=True,
+        )
+
+    def _named(self, error: LakeletError) -> LakeletError:
+        """The error of a part of the recipe, with the table that cannot be rebuilt in front."""
+        text = f"table {self._table!r} cannot be rebuilt: {error}"
+        return Corrupt(text, path=error.path) if isinstance(error, Corrupt) else type(error)(text)
+
+    def sources(self) -> tuple[Fragment, ...]:
+        """The source files, as the recipe reads them."""
+        assert self.directions is not None
+        return self._sources
+
+    def origins(self, part: int) -> Origins:
+        """Where the stored rows of a part come from."""
+        directions = self.directions
+        try:
+            return directions.origins(directions.parts[part], self._starts[part])
+        except (ValueError, IndexError) as error:
+            raise self._named(Corrupt(f"{self._origin.path}: {error}", path=self._origin.path)) from error
+
+    # --- what a file knows of itself -------------------------------------------------------------------------------
+
+    @property
+    def is_small(self) -> bool:
+        """By what it rebuilds, not by what it takes in the store."""
+        return self.num_stored_rows * max(1, len(self.schema)) <= _SMALL_VALUES
+
+    @property
+    def file_schema(self) -> pa.Schema:
+        """The schema of the rows as they were written."""
+        return self._written
+
+    @property
+    def row_group_rows(self) -> list[int]:
+        """Stored rows of each part."""
+        return [part.num_rows for part in self.directions.parts]
+
+    def column_bytes(self) -> dict[str, int]:
+        """Compressed bytes that reading each column takes: of all row groups of the sources that hold rows of ours."""
+        directions, sizes = self.directions, dict.fromkeys(self._written.names, 0)
+        touched = self.touched()
+        for source, groups in zip(self._sources, touched, strict=True):
+            held = source.group_column_bytes(list(set(directions.columns.values())), groups)
+            for name, own in directions.columns.items():
+                sizes[name] += held[own]
+        if self._residual is not None:
+            for name, num_bytes in self._residual.column_bytes().items():
+                sizes[name] += num_bytes
+        return sizes
+
+    def touched(self) -> list[list[int]]:
+        """For each source, its row groups that hold rows of this file."""
+        found: list[set[int]] = [set() for _ in self.sources()]
+        for part in range(len(self.directions.parts)):
+            origins = self.origins(part)
+            for number in np.unique(origins.source[origins.source >= 0]).tolist():
+                rows = origins.row[origins.source == number]
+                found[number].update(np.unique(_groups_of(self._sources[number], rows)).tolist())
+        return [sorted(groups) for groups in found]
+
+    def stored_forms(self, columns: Sequence[str]) -> tuple[Hashable, ...] | None:
+        """None: the stored bytes are those of other tables."""
+        return None
+
+    def row_group_bounds(self, columns: Sequence[str], group: int) -> dict[str, Bounds]:
+        """Bounds of a part, from those of the row groups that it comes from."""
+        origins, columns_of = self.origins(group), self.directions.columns
+        parts: dict[str, list[tuple[Bounds, int]]] = {name: [] for name in columns}
+        for number in np.unique(origins.source).tolist():
+            rows = origins.row[origins.source == number]
+            fragment = self._residual if number < 0 else self._sources[number]
+            assert fragment is not None, "a recipe that names residual rows has their file"
+            for touched in np.unique(_groups_of(fragment, rows)).tolist():
+                known = fragment.row_group_bounds(
+                    [name if number < 0 else columns_of[name] for name in columns if name in columns_of], touched
+                )
+                for name in columns:
+                    own = name if number < 0 else columns_of.get(name, "")
+                    parts[name].append((outer(known.get(own, UNKNOWN)), fragment.row_group_rows[touched]))
+        found = {}
+        for name, pieces in parts.items():
+            if name in columns_of and pieces:
+                kinds = (self.directions.source_schema.field(columns_of[name]).type, self.schema.field(name).type)
+                bounds = in_type(outer(merged(pieces)), *kinds)
+                if bounds != UNKNOWN:
+                    found[name] = bounds
+        return found
+
+    # --- rows ------------------------------------------------------------------------------------------------------
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The live rows, part by part; a row group in which two parts meet is read once."""
+        held = _Held()
+        for part in range(len(self.row_group_rows)):
+            yield self._finished(columns, [part], partial(self._rebuilt, held=held))
+
+    def _read_stored(self, names: _Columns, row_groups: Sequence[int] | None) -> pa.Table:
+        return self._rebuilt(names, row_groups, _Held())
+
+    def _rebuilt(self, names: _Columns, row_groups: Sequence[int] | None, held: _Held) -> pa.Table:
+        parts = range(len(self.directions.parts)) if row_groups is None else row_groups
+        schema = pa.schema([self._written.field(name) for name in names])
+        try:
+            tables = [self._rebuilt_part(part, schema, held) for part in parts]
+        except LakeletError as error:
+            raise self._named(error) from error
+        return pa.concat_tables(tables) if tables else no_rows(schema)
+
+    def _rebuilt_part(self, number: int, schema: pa.Schema, held: _Held) -> pa.Table:
+        part, origins = self.directions.parts[number], self.origins(number)
+        order = None
+        if not (part.rows.is_ascending and not part.residual.count):
+            order = np.lexsort((origins.row, origins.source))
+            origins = Origins(origins.source[order], origins.row[order])
+        pieces: list[pa.Table] = []
+        edges = np.flatnonzero(np.diff(origins.source)) + 1
+        for rows, source in zip(np.split(origins.row, edges), origins.source[np.r_[0, edges]].tolist(), strict=True):
+            pieces += self._gathered(source, rows, schema, held)
+        table = pa.concat_tables(pieces) if pieces else no_rows(schema)
+        if table.num_rows != part.num_rows:
+            raise Corrupt(f"{self._origin.path} finds {table.num_rows:,} of {part.num_rows:,} rows")
+        if order is not None and not (np.diff(order) > 0).all():
+            place = np.empty_like(order)
+            place[order] = np.arange(len(order))
+            table = keep_rows(table.combine_chunks(), pa.array(place))
+        return _with_dictionaries(table, part)
+
+    def _gathered(self, number: int, rows: npt.NDArray[np.int64], schema: pa.Schema, held: _Held) -> Iterator[pa.Table]:
+        """The rows of one source (-1: the residual file), ascending, in ``schema``."""
+        fragment = self._residual if number < 0 else self._sources[number]
+        assert fragment is not None, "a recipe that names residual rows has their file"
+        own = [name if number < 0 else self.directions.columns[name] for name in schema.names]
+        for first, groups, within in _chunks(fragment, rows):
+            table = held.read(fragment, own, groups)
+            local = rows[within] - first
+            gaps = np.flatnonzero(np.diff(np.asarray(groups)) > 1)
+            if gaps.size:  # row groups between them were not read
+                counts, starts = np.asarray(fragment.row_group_rows), _group_starts(fragment)
+                place = np.concatenate([[0], np.cumsum(counts[groups])[:-1]])
+                at = np.searchsorted(np.asarray(groups), _groups_of(fragment, rows[within]))
+                local = rows[within] - starts[np.asarray(groups)[at]] + place[at]
+            if len(local) and local[-1] >= table.num_rows:
+                raise Corrupt(f"{fragment.path} has too few rows", path=fragment.path)
+            if local[-1] - local[0] + 1 == len(local) and (np.diff(local) == 1).all():
+                picked = table.slice(int(local[0]), len(local))
+            else:
+                picked = keep_rows(table, pa.array(local))
+            yield conform(picked.rename_columns(schema.names), schema)
+
+
+class _Held:
+    """The last row group that was read, for the next part that begins in it."""
+
+    def __init__(self) -> None:
+        self._key: tuple[int, int] | None = None
+        self._table: pa.Table | None = None
+
+    def read(self, fragment: Fragment, columns: _Columns, groups: list[int]) -> pa.Table:
+        """The columns of these row groups, ascending; the first may be the one that is held."""
+        kept = self._table if self._key == (id(fragment), groups[0]) else None
+        rest = groups if kept is None else groups[1:]
+        tables = [] if kept is None else [kept]
+        if rest:
+            tables.append(fragment.read(list(dict.fromkeys(columns)), rest))
+        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+        last = fragment.row_group_rows[groups[-1]]
+        self._key, self._table = (id(fragment), groups[-1]), table.slice(table.num_rows - last)
+        return table.select(columns)
+
+
+def _chunks(fragment: Fragment, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, list[int], slice]]:
+    """Row groups to read together for ascending rows: the first one's first row, the groups, and which rows those
+    are.
+    """
+    if not len(rows):
+        return
+    starts, of_row = _group_starts(fragment), _groups_of(fragment, rows)
+    group_bytes = fragment.num_bytes / max(1, len(starts) - 1)
+    most = max(1, int(_HELD_BYTES / max(1.0, group_bytes)))
+    groups, firsts = np.unique(of_row, return_index=True)
+    ends = np.r_[firsts[1:], len(rows)]
+    for at in range(0, len(groups), most):
+        chosen = groups[at : at + most].tolist()
+        yield int(starts[chosen[0]]), chosen, slice(int(firsts[at]), int(ends[min(at + most, len(groups)) - 1]))
+
+
+def _group_starts(fragment: Fragment) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(fragment.row_group_rows)]).astype(np.int64)
+
+
+def _groups_of(fragment: Fragment, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The row group of each row. Raises Corrupt for a row that the file does not have."""
+    starts = _group_starts(fragment)
+    if len(rows) and int(rows.max()) >= starts[-1]:
+        raise Corrupt(f"{fragment.path} has {starts[-1]:,} rows, too few for the recipe", path=fragment.path)
+    return np.searchsorted(starts, rows, side="right") - 1
+
+
+def _with_dictionaries(table: pa.Table, part: Part) -> pa.Table:
+    for name, values in part.dictionaries.items():
+        index = table.schema.get_field_index(name)
+        if index >= 0:
+            kind = table.schema.field(index).type
+            decoded = table.column(index).cast(kind.value_type).combine_chunks()
+            indices = pc.index_in(decoded, value_set=values).cast(kind.index_type)
+            column = pa.DictionaryArray.from_arrays(indices, values, ordered=kind.ordered)
+            table = table.set_column(index, table.schema.field(index), column)
+    return table
+
+
+# --- trust in sources ----------------------------------------------------------------------------------------------
+
+
+def footer_checksum(store: Store, path: str, num_bytes: int) -> tuple[str, bytes]:
+    """The SHA-256 in hex of a Parquet file's footer, and the footer with what follows it. NotFound when it is gone."""
+    try:
+        with store.arrow.open_input_file(path) as source:
+            size = source.size()
+            if size != num_bytes:
+                raise Corrupt(f"{path} has {size:,} bytes, expected {num_bytes:,}: restore it", path=path)
+            tail = source.read_at(min(size, _TAIL_BYTES), max(0, size - _TAIL_BYTES))
+            need = int.from_bytes(tail[-8:-4], "little") + 8
+            if need > size:
+                raise Corrupt(f"{path} is damaged at its end: restore it", path=path, offset=size - 8)
+            if need > len(tail):
+                tail = source.read_at(need, size - need)
+    except FileNotFoundError as error:
+        raise NotFound(f"the data file {path} is not there any more: restore it") from error
+    except OSError as error:
+        raise Corrupt(f"the data file {path} cannot be read: {error}", path=path) from error
+    footer = bytes(tail[-need:])
+    return hashlib.sha256(footer).hexdigest(), footer
+
+
+def _checked_footer(store: Store, path: str, source: Source) -> pq.FileMetaData:
+    checksum, footer = footer_checksum(store, path, source.num_bytes)
+    if checksum != source.footer:
+        raise Corrupt(f"{path} was replaced: its footer is not the one that the recipe was made over", path=path)
+    return pq.ParquetFile(pa.BufferReader(footer)).metadata

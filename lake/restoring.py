@@ -1,0 +1,37 @@
+"""Restore: a retired table's rows written out again as files of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .compaction import placed
+from .edit import Edit, Rewrite, find_owned, now_us
+from .moving import plain_files
+from .table import owned_table
+
+if TYPE_CHECKING:
+    from .snapshot import Snapshot
+    from .store import Store
+
+__all__ = ["plan_restore"]
+
+
+def plan_restore(snapshot: Snapshot, store: Store, name: str) -> Edit:
+    """Write the files of table ``name`` that are rebuilt from others. The edit is empty when there are none.
+
+    The rows and their order stay. Streams one row group at a time. Raises NotFound or InvalidInput when it is no owned
+    table, Corrupt or NotFound, naming table and file, when a recipe or a source is damaged or gone; nothing is changed
+    then.
+    """
+    begun_us = now_us()
+    entry = find_owned(snapshot, name)
+    table = owned_table(store, entry, snapshot.version)
+    rewrites: list[Rewrite] = []
+    try:
+        for file, fragment in zip(entry.files.values(), table.fragments(), strict=True):
+            if file.recipe is not None:
+                rewrites.append(Rewrite((file,), plain_files(store, entry, fragment)))
+    except BaseException:
+        store.delete([file.path for rewrite in rewrites for file in rewrite.after])
+        raise
+    return placed(snapshot, entry, tuple(rewrites), begun_us)
