@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .containment.prices import Prices as Prices
     from .engine import Engine as Engine
     from .engine import connect as connect
     from .lake.errors import CommitUnknown as CommitUnknown
@@ -28,6 +29,7 @@ _HOME = {
     "LakeletError": ".lake.errors",
     "LimitExceeded": ".lake.errors",
     "NotFound": ".lake.errors",
+    "Prices": ".containment.prices",
     "Unavailable": ".lake.errors",
     "connect": ".engine",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "LakeletError",
     "LimitExceeded",
     "NotFound",
+    "Prices",
     "Unavailable",
     "connect",
 ]

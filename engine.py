@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from .lake.catalog import Catalog
@@ -15,8 +17,9 @@ from .lake.errors import InvalidInput, LakeletError, NotFound
 from .lake.limits import CONTAINMENT_MEMORY_BYTES, RETENTION_SECONDS, VACUUM_GRACE_SECONDS
 from .lake.listing import place_of
 from .lake.merge import plan_merge
-from .lake.naming import find_table, plan_attach, plan_drop, plan_rename, plan_view
+from .lake.naming import find_table, plan_attach, plan_drop, plan_pin, plan_rename, plan_view
 from .lake.progress import shown
+from .lake.restoring import plan_restore
 from .lake.snapshot import AttachedTable, OwnedTable, Snapshot
 from .lake.transaction import Transaction
 
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     import duckdb
 
     from .containment.graph import Graph
+    from .containment.plan import Plan
+    from .containment.retirement import Retirement
+    from .containment.usage import Observed
     from .containment.verdicts import VerdictStore
     from .lake.changes import Commit
     from .lake.dependants import Dependants
@@ -99,7 +105,10 @@ class Engine:
         return f"<lakelet.Engine {self.uri}{at}>"
 
     def close(self) -> None:
-        """Wait for checkpoints that are being written and give up the SQL session; :meth:`at` shares both."""
+        """Wait for checkpoints that are being written, write read counts and give up the SQL session.
+
+        :meth:`at` shares them.
+        """
         if self._pinned is None:
             self._catalog.close()
 
@@ -331,7 +340,7 @@ class Engine:
         names = sorted(snapshot.names) if tables is None else list(tables)
         found = self._catalog.tables(snapshot, names)
         with shown(progress) as report:
-            return find(
+            graph = find(
                 found,
                 seed=bytes.fromhex(snapshot.hash_seed),
                 min_fraction=min_fraction,
@@ -340,6 +349,21 @@ class Engine:
                 verdicts=self._verdict_store(snapshot),
                 progress=report,
             )
+        return replace(graph, observe=partial(self._observed, snapshot))
+
+    def _observed(self, snapshot: Snapshot) -> Observed:
+        """What the catalog knows of the tables' use; attached tables are read by others too, so that is unknown."""
+        from .containment.usage import Observed, counted_reads, rewrites_of
+
+        owned = {t.table_id: t.name for t in snapshot.tables.values() if isinstance(t, OwnedTable)}
+        now = time.time()
+        today = dt.datetime.fromtimestamp(now, dt.UTC).date()
+        counts = self._catalog.read_counts(since_day=today - dt.timedelta(days=31))
+        return Observed(
+            counted_reads(owned, counts, today),
+            rewrites_of(self._catalog.log.history(), int(now * 1e6)),
+            {table.name: str(table.pin) for table in snapshot.tables.values() if table.pin is not None},
+        )
 
     def _verdict_store(self, snapshot: Snapshot) -> VerdictStore:
         from .containment.verdicts import VerdictStore
@@ -348,6 +372,69 @@ class Engine:
             store = None if self._catalog.log.read_only else self._catalog.store
             self._verdicts = VerdictStore(store, bytes.fromhex(snapshot.hash_seed))
         return self._verdicts
+
+    # --- retirement ----------------------------------------------------------------------------------------------
+
+    def pin(self, name: str, kind: Literal["keep", "legal-hold"] = "keep", *, owner: str = "", reason: str = "") -> int:
+        """Say that a table must stay; returns the version.
+
+        "keep": it is never retired. "legal-hold": nor does any row of it leave: delete, merge, overwrite and drop are
+        refused. ``owner`` and ``reason`` are shown to whoever asks. It replaces the pin that there is.
+        """
+        base = self._base()
+        return self._commit(plan_pin(base, name, kind or " ", owner, reason), f"pin {name}", base)
+
+    def unpin(self, name: str) -> int:
+        """Lift a table's pin; returns the version."""
+        base = self._base()
+        return self._commit(plan_pin(base, name, ""), f"unpin {name}", base)
+
+    def retire(
+        self,
+        plan: Plan,
+        *,
+        approvals: str | os.PathLike[str] | None = None,
+        memory_bytes: int = CONTAINMENT_MEMORY_BYTES,
+        progress: Progress | None = None,
+    ) -> Retirement:
+        """Rebuild the plan's tables from their parents from now on, in one commit, once each was proven bit by bit.
+
+        Nothing is deleted: files leave by :meth:`vacuum`, those of attached tables by :meth:`delete_retired`. Retired
+        tables read as before. ``approvals`` is a TOML file that names, for each table to retire, an owner and a
+        reason; a table that it lacks makes the call InvalidInput. Tables that changed meanwhile, or would not pay, are
+        left alone and listed. Raises Conflict when a table changed since the graph was made, InvalidInput for one that
+        is pinned, and what reading raises; nothing is changed then.
+        """
+        from .containment.approval import check_approvals
+        from .containment.retirement import check_unchanged, plan_retirement
+
+        base = self._base()
+        names = sorted({name for pair in plan.pairs for name in pair})
+        tables = dict(zip(names, self._catalog.tables(base, names), strict=True))
+        check_unchanged(base, plan.candidates, tables, plan.pairs)
+        if approvals is not None:
+            check_approvals(approvals, [child for child, _ in plan.pairs])
+        with shown(progress) as report:
+            found = plan_retirement(
+                base,
+                self._catalog.store,
+                lambda name: tables[name] if name in tables else self._catalog.table(base, name),
+                plan.pairs,
+                memory_bytes=memory_bytes,
+                progress=report,
+            )
+        if not found.edit.changes:
+            return replace(found, version=base.version)
+        return replace(found, version=self._commit(found.edit, "retire", base))
+
+    def restore(self, name: str) -> int:
+        """Write a retired table's rows out again as files of its own; returns the version. Its rows stay as they are.
+
+        Raises NotFound or InvalidInput when there is no such table, and Corrupt or NotFound, naming table and file,
+        when what it is rebuilt from is damaged; nothing is changed then.
+        """
+        base = self._base()
+        return self._commit(plan_restore(base, self._catalog.store, name), f"restore {name}", base)
 
     # --- maintenance ---------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ Everything is derived from the relation between groups when it is asked for; not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,15 +19,20 @@ from ..lake.limits import CONTAINMENT_EDGES
 from .audit import findings
 from .plot import Picture, draw
 from .renames import suggestions
+from .usage import reads_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
 
     from numpy.typing import NDArray
 
     from ..lake.table import Table
+    from .plan import Plan
+    from .prices import Prices
     from .relation import Relation
+    from .throughput import Throughput
+    from .usage import Observed
 
 __all__ = ["Graph", "Stage"]
 
@@ -65,6 +71,7 @@ class Graph:
 
     ``names`` and ``num_bytes`` are by table, in name order; ``relation`` speaks of their positions. ``empty`` names
     the tables without rows, which take no part. ``undecided`` holds the tables for which a budget left pairs open.
+    ``observe`` tells how often the catalog saw the tables read and rewritten; None where nobody counts.
     """
 
     names: tuple[str, ...]
@@ -75,6 +82,7 @@ class Graph:
     undecided: frozenset[int]
     tables: tuple[Table, ...]
     seed: bytes
+    observe: Callable[[], Observed] | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         """For people."""
@@ -232,6 +240,48 @@ class Graph:
         Never edges: what a column means is for a person to say. Reads the columns whose bounds agree.
         """
         return suggestions(self.tables, self.seed)
+
+    def plan(
+        self,
+        prices: Prices | None = None,
+        accesses: Mapping[str, float] | str | PathLike[str] | None = None,
+        max_restore_seconds: float = 60.0,
+        max_read_amplification: float = 10.0,
+        *,
+        unknown_reads_per_month: float | None = None,
+        keep: Mapping[str, str] | Sequence[str] = (),
+        passes_per_month: float = 1.0,
+        throughput: Throughput | None = None,
+        assume_owned: bool = False,
+    ) -> Plan:
+        """The cheapest choice of tables to keep and to rebuild; see docs/retirement.md. Changes nothing.
+
+        ``prices``: None is S3 Standard. ``accesses``: reads a month by table name, or the path of a file of events
+        (CSV, JSON lines or Parquet with columns table and time or day); None takes the catalog's own counts. A table
+        whose reads are unknown, as those of attached ones are, is kept unless ``unknown_reads_per_month`` says what to
+        assume. ``max_restore_seconds`` and ``max_read_amplification`` (stored bytes read over the table's own) rule
+        pairs out. ``keep`` names tables that must stay, perhaps with reasons. ``passes_per_month``: full reads of every
+        kept table for upkeep. ``throughput``: None measures this machine. ``assume_owned`` lets attached tables be
+        parents, as if they were imported first: for estimates. Raises InvalidInput for what makes no sense.
+        """
+        from .candidates import find_candidates
+        from .plan import Limits, make_plan
+        from .prices import Prices
+        from .throughput import measured
+
+        limits = Limits(max_restore_seconds, max_read_amplification)
+        observed = None if self.observe is None else self.observe()
+        reasons = keep if isinstance(keep, Mapping) else dict.fromkeys(keep, "it is on the list of tables to keep")
+        candidates = find_candidates(
+            self,
+            reads=reads_of(accesses, self.names, observed),
+            rewrites={} if observed is None else observed.rewrites,
+            unknown_reads_per_month=unknown_reads_per_month,
+            passes_per_month=passes_per_month,
+            keep={**({} if observed is None else observed.pinned), **reasons},
+            assume_owned=assume_owned,
+        )
+        return make_plan(candidates, prices or Prices.s3_standard(), limits, throughput or measured(self.tables))
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Write the reduced graph as an SVG file: clusters of contained tables, sizes by bytes."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..lake.progress import Progress
     from ..lake.store import Store
     from ..lake.table import Table
+    from .candidates import Candidates
     from .rebuilding import Rebuilt
 
 __all__ = ["MANIFESTS", "Retired", "Retirement", "plan_retirement"]
@@ -62,11 +63,21 @@ class Retired:
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """What a retirement comes to, before it is committed: ``edit``; ``retired``; ``skipped`` with the reason."""
+    """What a retirement comes to: ``retired``; ``skipped``, names with the reason; ``version``, 0 before the commit.
 
-    edit: Edit
+    ``edit`` is what is committed.
+    """
+
+    edit: Edit = field(repr=False)
     retired: tuple[Retired, ...]
-    skipped: tuple[tuple[str, str], ...]
+    skipped: Sequence[tuple[str, str]]
+    version: int = 0
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes of the files that are no longer needed, less those of the recipes."""
+        gone = {name for name, _ in self.skipped}
+        return sum(one.num_bytes - one.recipe_bytes for one in self.retired if one.table not in gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,7 @@ class _Prepared:
 def plan_retirement(
     snapshot: Snapshot,
     store: Store,
-    tables: Mapping[str, Table],
+    table: Callable[[str], Table],
     pairs: Sequence[tuple[str, str]],
     *,
     memory_bytes: int,
@@ -92,7 +103,7 @@ def plan_retirement(
 ) -> Retirement:
     """Recipes for the first table of each pair over the second, as one edit that is still to be committed.
 
-    ``tables`` holds all of them as of ``snapshot``. Tables that are rebuilt from one that is now retired are rebuilt
+    ``table`` opens one as of ``snapshot``. Tables that are rebuilt from one that is now retired are rebuilt
     from its parent instead. A table whose recipe would take as much as its files is skipped. Raises InvalidInput for a
     parent that is attached or itself rebuilt, and what :class:`.Rebuilder` raises; what was written is removed then.
     """
@@ -106,10 +117,10 @@ def plan_retirement(
     try:
         for parent, children in by_parent.items():
             maker = Rebuilder(
-                store, _kept_parent(snapshot, parent), tables[parent], seed=seed, memory_bytes=memory_bytes
+                store, _kept_parent(snapshot, parent), table(parent), seed=seed, memory_bytes=memory_bytes
             )
             for child, only in children:
-                one = _prepare(snapshot, store, tables[child], parent, only, maker, begun_us)
+                one = _prepare(snapshot, store, table(child), parent, only, maker, begun_us)
                 retired = one.retired
                 if retired is not None and only is None and retired.recipe_bytes >= retired.num_bytes:
                     store.delete(one.files)
@@ -124,7 +135,22 @@ def plan_retirement(
         store.delete([path for one in prepared for path in one.files])
         raise
     edit = _joined(prepared, skipped, begun_us)
-    return Retirement(edit, tuple(one.retired for one in prepared if one.retired is not None), tuple(skipped))
+    return Retirement(edit, tuple(one.retired for one in prepared if one.retired is not None), skipped)
+
+
+def check_unchanged(
+    snapshot: Snapshot, candidates: Candidates, tables: Mapping[str, Table], pairs: Sequence[tuple[str, str]]
+) -> None:
+    """Raise Conflict when a table is not as the graph saw it, InvalidInput when one that is to be retired is pinned."""
+    for name, table in tables.items():
+        at = candidates.position.get(name)
+        now = tuple(str(fragment.identity) for fragment in table.fragments())
+        if at is None or candidates.identities[at] != now:
+            raise Conflict(f"table {name!r} changed since the containment graph was made: make it and the plan again")
+    for name, _ in pairs:
+        pin = find_table(snapshot, name).pin
+        if pin is not None:
+            raise InvalidInput(f"table {name!r} is not retired: {pin}. unpin({name!r}) lifts it, or plan again")
 
 
 def _with_dependants(
@@ -132,6 +158,9 @@ def _with_dependants(
 ) -> Iterator[tuple[str, str, frozenset[str] | None]]:
     """Child, parent, and the ids of the files to rebuild (None: all that are not), dependants of the children too."""
     retiring = {child for child, _ in pairs}
+    if len(retiring) < len(pairs):
+        twice = next(child for at, (child, _) in enumerate(pairs) if child in dict(pairs[:at]))
+        raise InvalidInput(f"table {twice!r} is to be retired twice: a table is rebuilt from one other")
     for child, parent in pairs:
         if parent in retiring or parent == child:
             raise InvalidInput(f"table {parent!r} is to be retired itself: {child!r} cannot be rebuilt from it")

@@ -108,6 +108,10 @@ def _has_float(kind: pa.DataType) -> bool:
     def look(child: pa.DataType) -> pa.DataType:
         nonlocal found
         found = found or pa.types.is_floating(child)
+        if isinstance(child, pa.BaseExtensionType):
+            look(child.storage_type)
+        elif pa.types.is_dictionary(child):
+            look(child.value_type)
         return map_children(child, look)
 
     look(kind)

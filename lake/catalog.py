@@ -8,8 +8,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .accesses import AccessCounter, read_accesses
 from .attached import Attachment, Attachments, attached_table
 from .dependants import carried
 from .edit import commit_edit
@@ -22,11 +24,13 @@ from .stores import open_store
 from .table import Table, owned_table
 
 if TYPE_CHECKING:
+    import datetime as dt
     import os
     from collections.abc import Callable
 
     import duckdb
 
+    from .accesses import Accesses
     from .dependants import Dependants
     from .edit import Edit
     from .session import Parameters, Session
@@ -47,13 +51,15 @@ class Catalog:
         self.store = open_store(uri, storage_options)
         self.log = Log(self.store, read_only)
         self.attachments = Attachments(storage_options)
+        self.accesses = AccessCounter(self.store, read_only=read_only)
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._tables: OrderedDict[str, tuple[object, Table]] = OrderedDict()
 
     def close(self) -> None:
-        """Wait for checkpoints that are being written, and give up the SQL session."""
+        """Wait for checkpoints that are being written, write read counts, and give up the SQL session."""
         self.log.close()
+        self.accesses.close()
         with self._lock:
             session, self._session = self._session, None
         if session is not None:
@@ -103,7 +109,7 @@ class Catalog:
             held = self._tables.get(entry.table_id)
             if held is not None and (held[0] is source or (attachment is None and held[0] == source)):
                 self._tables.move_to_end(entry.table_id)
-                return Table(entry.name, held[1].schema, held[1].fragments(), snapshot.version, held[1].kind)
+                return self._counted(entry, held[1], snapshot.version)
         if isinstance(entry, OwnedTable):
             table = owned_table(self.store, entry, snapshot.version)
         else:
@@ -113,7 +119,12 @@ class Catalog:
             self._tables[entry.table_id] = (source, table)
             while len(self._tables) > TABLE_CACHE_ENTRIES:
                 self._tables.popitem(last=False)
-        return table
+        return self._counted(entry, table, snapshot.version)
+
+    def _counted(self, entry: TableEntry, table: Table, version: int) -> Table:
+        """The table under its name now, whose scans are counted."""
+        on_read = partial(self.accesses.count, entry.table_id)
+        return Table(entry.name, table.schema, table.fragments(), version, table.kind, on_read)
 
     def sql(
         self,
@@ -131,6 +142,7 @@ class Catalog:
             entry = find_table(snapshot, name)
             if on_read is not None:
                 on_read(entry)
+            self.accesses.count(entry.table_id)
             return entry if isinstance(entry, OwnedTable) else _or_raise(self._opened([entry])[0])
 
         return self._open_session().sql(query, params, {*snapshot.names, *snapshot.views}, resolve)
@@ -139,6 +151,12 @@ class Catalog:
         """See that the SELECT of a view binds in ``snapshot``; raises InvalidSQL when it does not."""
         self._open_session().check_view(sql)
         self.sql(snapshot, sql)
+
+    def read_counts(self, since_day: dt.date) -> Accesses:
+        """How often tables were read since that day, what this catalog has not written yet included."""
+        if not self.log.read_only:
+            self.accesses.flush()
+        return read_accesses(self.store, since_day=since_day)
 
     def _open_session(self) -> Session:
         from .session import Session

@@ -30,6 +30,7 @@ __all__ = [
     "RemoveFiles",
     "RenameTable",
     "Requirement",
+    "SetPin",
     "SetSchema",
     "SetView",
     "SourceFile",
@@ -254,6 +255,18 @@ class DropView:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class SetPin:
+    """Somebody's word that a table must stay: ``pin`` "keep" (never retired), "legal-hold" (no row leaves), or "" for
+    neither any more. ``owner`` and ``reason`` are for people.
+    """
+
+    table_id: str
+    pin: str
+    owner: str = ""
+    reason: str = ""
+
+
 Change = (
     CreateLake
     | CreateTable
@@ -266,6 +279,7 @@ Change = (
     | AttachTable
     | SetView
     | DropView
+    | SetPin
 )
 
 
@@ -284,8 +298,8 @@ class TableUnchanged:
     """The table exists and these aspects are as they were at ``version``.
 
     ``schema``: its schema; ``rows``: its files and deletions; ``name``: its name; ``dependants``: no recipe over its
-    files was added. An append needs only the schema; an overwrite, a merge, or a transaction that read the table needs
-    its rows too; whatever takes rows away needs to know who is rebuilt from them.
+    files was added, and no pin set. An append needs only the schema; an overwrite, a merge, or a transaction that read
+    the table needs its rows too; whatever takes rows away needs to know who is rebuilt from them.
     """
 
     table_id: str

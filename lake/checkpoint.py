@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from .changes import Commit, DataFile, DeletionFile
 from .checkpoint_parts import StatsObject, StatsOfRow, damaged, encode_stats, has_stats, read_part, stamped
 from .entry import FORMAT, log_path, recipe_of, recipe_text
-from .snapshot import AttachedTable, OwnedTable, Snapshot, TableEntry, View
+from .snapshot import AttachedTable, OwnedTable, Pin, Snapshot, TableEntry, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,6 +60,7 @@ _TABLES: Final = pa.schema(
         ("schema_version", pa.int64()),
         ("rows_version", pa.int64()),
         ("dependants_version", pa.int64()),
+        ("pin", pa.list_(pa.large_string())),  # kind, owner, reason
         ("num_files", pa.int64()),  # so many of the rows of ``files``, in order
     ]
 )
@@ -185,17 +186,35 @@ def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: by
     views: dict[str, View] = {}
     texts: dict[str, str] = {}  # many tables share a schema; so do they share its text
     try:
-        for kind, table_id, label, schemas, text, form, hive, *versions, num_files in _columns(rows):
+        for (
+            kind,
+            table_id,
+            label,
+            schemas,
+            text,
+            form,
+            hive,
+            created,
+            named,
+            schemed,
+            rowed,
+            depended,
+            pinned,
+            num_files,
+        ) in _columns(rows):
+            pin = Pin(*pinned) if pinned else None
             if kind == "owned":
                 shared = tuple(texts.setdefault(schema, schema) for schema in schemas)
                 own = {file.file_id: file for file in islice(files, num_files)}
                 if len(own) != num_files or not shared:
                     raise ValueError(f"table {label!r} misses files or schemas")
-                tables[table_id] = OwnedTable(table_id, label, shared, own, *versions)
+                tables[table_id] = OwnedTable(
+                    table_id, label, shared, own, created, named, schemed, rowed, depended, pin
+                )
             elif kind == "attached":
-                tables[table_id] = AttachedTable(table_id, label, text, form, hive, *versions[:2])
+                tables[table_id] = AttachedTable(table_id, label, text, form, hive, created, named, pin)
             elif kind == "view":
-                views[label] = View(label, text, versions[0])
+                views[label] = View(label, text, created)
             else:
                 raise ValueError(f"unknown kind {kind!r}")
         names = {table.name: table_id for table_id, table in tables.items()}
@@ -286,12 +305,18 @@ def _table_rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:
     for t in snapshot.tables.values():
         if isinstance(t, OwnedTable):
             versions = (t.created_version, t.name_version, t.schema_version, t.rows_version, t.dependants_version)
-            rows.append(("owned", t.table_id, t.name, t.schemas, None, None, None, *versions, len(t.files)))
+            rows.append(
+                ("owned", t.table_id, t.name, t.schemas, None, None, None, *versions, _pin(t.pin), len(t.files))
+            )
         else:
             versions = (t.created_version, t.name_version, 0, 0, 0)
-            rows.append(("attached", t.table_id, t.name, None, t.location, t.format, t.hive, *versions, 0))
+            rows.append(("attached", t.table_id, t.name, None, t.location, t.format, t.hive, *versions, _pin(t.pin), 0))
     rows += [
-        ("view", None, v.name, None, v.sql, None, None, v.created_version, 0, 0, 0, 0, 0)
+        ("view", None, v.name, None, v.sql, None, None, v.created_version, 0, 0, 0, 0, None, 0)
         for v in snapshot.views.values()
     ]
     return rows
+
+
+def _pin(pin: Pin | None) -> tuple[str, str, str] | None:
+    return None if pin is None else (pin.kind, pin.owner, pin.reason)

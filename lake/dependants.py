@@ -47,9 +47,11 @@ def dependants_of(snapshot: Snapshot, table_id: str) -> Mapping[str, tuple[str, 
 def carried(store: Store, snapshot: Snapshot, edit: Edit, dependants: Dependants = "restore") -> Edit:
     """The edit, planned on ``snapshot``, with what it takes to keep dependants right and rid of rows that are gone.
 
-    Raises InvalidInput, naming them, when rows of dependants would go and ``dependants`` is "refuse"; Conflict when
-    their files cannot be moved.
+    Raises InvalidInput when rows of a table under a legal hold would go, or, naming them, when rows of dependants would
+    and ``dependants`` is "refuse"; Conflict when their files cannot be moved.
     """
+    if dependants not in ("restore", "refuse"):
+        raise InvalidInput(f"dependants is {dependants!r}, expected 'restore' or 'refuse'")
     begun_us, touched = now_us(), _losers(edit.changes)
     guards = tuple(
         TableUnchanged(table_id, snapshot.version, schema=False, dependants=True)
@@ -59,6 +61,7 @@ def carried(store: Store, snapshot: Snapshot, edit: Edit, dependants: Dependants
     if not guards:
         return edit
     guarded = replace(edit, requirements=tuple(dict.fromkeys((*edit.requirements, *guards))))
+    _check_holds(snapshot, edit.changes)
     after = apply(snapshot, edit.changes, version=snapshot.version, timestamp_us=snapshot.timestamp_us)
     affected = list(_affected(snapshot, after, touched))
     if affected and not edit.rewrites and dependants == "refuse":
@@ -86,7 +89,7 @@ def carried(store: Store, snapshot: Snapshot, edit: Edit, dependants: Dependants
             rewrites = []
             for file in files:
                 made = moved_file(store, entry, file, moves)
-                written += [path for one in made for path in one.own_paths()]
+                written += [path for one in made for path in one.with_deletion(None).own_paths()]
                 rewrites.append(Rewrite((file,), made))
             changes += placed(after, entry, tuple(rewrites), begun_us).changes
             if table_id in snapshot.tables:
@@ -110,6 +113,14 @@ def _losers(changes: Sequence[Change]) -> tuple[str, ...]:
         change.table_id for change in changes if isinstance(change, RemoveFiles | DeleteRows | DropTable)
     )
     return tuple(found)
+
+
+def _check_holds(snapshot: Snapshot, changes: Sequence[Change]) -> None:
+    for change in changes:
+        loses = isinstance(change, DeleteRows | DropTable) or (isinstance(change, RemoveFiles) and not change.rewritten)
+        entry = snapshot.tables.get(change.table_id) if loses else None  # type: ignore[union-attr]
+        if entry is not None and entry.pin is not None and entry.pin.kind == "legal-hold":
+            raise InvalidInput(f"no row of table {entry.name!r} may leave: {entry.pin}. unpin({entry.name!r}) lifts it")
 
 
 def _recipes(snapshot: Snapshot) -> Iterator[tuple[OwnedTable, DataFile]]:

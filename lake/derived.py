@@ -165,6 +165,12 @@ class DerivedFragment(Fragment):
         assert self.directions is not None
         return self._sources
 
+    @property
+    def residual(self) -> Fragment | None:
+        """The file of rows that no source has, None when there are none."""
+        assert self.directions is not None
+        return self._residual
+
     def origins(self, part: int) -> Origins:
         """Where the stored rows of a part come from."""
         directions = self.directions

@@ -30,6 +30,7 @@ from .changes import (
     RemoveFiles,
     RenameTable,
     Requirement,
+    SetPin,
     SetSchema,
     SetView,
     SourceFile,
@@ -70,6 +71,7 @@ _CHANGES: Final[dict[str, type[Any]]] = {
         AttachTable,
         SetView,
         DropView,
+        SetPin,
     )
 }
 _REQUIREMENTS: Final[dict[str, type[Any]]] = {

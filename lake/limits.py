@@ -37,6 +37,8 @@ WHERE_CACHE_ENTRIES: Final = 1_024
 """Compiled predicates kept by text."""
 RELATION_CACHE_ENTRIES: Final = 256
 """Tables whose SELECT over their files is kept between queries."""
+RELATION_TABLE_BYTES: Final = 4 * 2**20
+"""Positions of a retired table's rows above this are not kept between queries."""
 FOOTER_CACHE_BYTES: Final = 512 * 2**20
 """Parsed Parquet footers kept in memory."""
 FOOTER_BYTES: Final = 256 * 2**20
@@ -57,3 +59,7 @@ TABLE_CACHE_ENTRIES: Final = 20_000
 """Table objects kept with their parsed footers while nothing about the table changes."""
 CONTAINMENT_RENAME_BYTES: Final = 256 * 2**20
 """Compressed bytes of columns that the search for renamed columns may read."""
+
+# Read counts
+ACCESS_FLUSH_SECONDS: Final = 60.0
+"""Reads that were counted are written in the background this long after the first of them."""

@@ -12,6 +12,7 @@ from .changes import (
     DropView,
     NameFree,
     RenameTable,
+    SetPin,
     SetView,
     TableUnchanged,
 )
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
     from .snapshot import Snapshot, TableEntry
 
-__all__ = ["find_table", "no_such_table", "plan_attach", "plan_drop", "plan_rename", "plan_view"]
+__all__ = ["find_table", "no_such_table", "plan_attach", "plan_drop", "plan_pin", "plan_rename", "plan_view"]
+
+
+PINS = ("keep", "legal-hold", "")
+"""Kinds of pins; the last one is none."""
 
 
 def find_table(snapshot: Snapshot, name: str) -> TableEntry:
@@ -61,6 +66,15 @@ def plan_drop(snapshot: Snapshot, name: str) -> Edit:
     entry = find_table(snapshot, name)
     unchanged = TableUnchanged(entry.table_id, snapshot.version, schema=False, name=True)
     return Edit((DropTable(entry.table_id),), (unchanged,))
+
+
+def plan_pin(snapshot: Snapshot, name: str, kind: str, owner: str = "", reason: str = "") -> Edit:
+    """Pin a table ("keep" or "legal-hold"), or lift its pin ("")."""
+    if kind not in PINS:
+        raise InvalidInput(f"found the pin {kind!r}, expected one of {', '.join(map(repr, PINS))}")
+    entry = find_table(snapshot, name)
+    unchanged = TableUnchanged(entry.table_id, snapshot.version, schema=False, name=True)
+    return Edit((SetPin(entry.table_id, kind, owner, reason),), (unchanged,))
 
 
 def plan_view(snapshot: Snapshot, name: str, sql: str) -> Edit:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from .changes import DataFile, Recipe
 from .conversion import keep_rows
-from .layout import ParquetLayout
+from .layout import ParquetLayout, Plan
 from .recipe import encode_recipe
 from .store import DATA
 from .writer import write_files
@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["put_recipe", "write_residual"]
 
-_ONE_FILE: Final = ParquetLayout(file_bytes=2**62)
+
+class _OneFileLayout(ParquetLayout):
+    """One file however large, and whatever its order: it promises none."""
+
+    def plan(self, group: pa.Table) -> Plan:
+        """As of any file, without the promise."""
+        plan = ParquetLayout.plan(self, group)
+        return Plan({**plan.arguments, "sorting_columns": None})
+
+
+_ONE_FILE: Final = _OneFileLayout(file_bytes=2**62)
 
 
 def put_recipe(

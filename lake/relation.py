@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from .derived import DerivedFragment
+from .derived_relation import Words, derived_text
 from .errors import InvalidInput, InvalidSQL
 from .schema import decode_schema
+from .table import owned_fragment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,10 +54,19 @@ _PLAIN_PARTITION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What DuckDB needs to read a table: the SELECT, and the fsspec file system of its paths, None for local ones."""
+    """What DuckDB needs to read a table: the SELECT, and the fsspec file system of its paths, None for local ones.
+
+    ``tables`` are Arrow tables that the SELECT names: positions of rows that are rebuilt from other tables.
+    """
 
     text: str
     filesystem: fsspec.AbstractFileSystem | None = None
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the tables."""
+        return sum(table.nbytes for table in self.tables.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +86,25 @@ class SourceFile:
 def owned_relation(store: Store, table: OwnedTable) -> Relation:
     """The relation of a table whose files are in the lake's store."""
     schemas = [decode_schema(text) for text in table.schemas]
-    files = [
-        SourceFile(
-            store.full_path(file.path),
-            schemas[file.schema_id],
-            file.num_rows,
-            deletions=store.full_path(file.deletion.path) if file.deletion and file.deletion.rows else "",
+    stored: list[SourceFile | str] = []
+    tables: dict[str, pa.Table] = {}
+    for file in table.files.values():
+        if file.recipe is not None:
+            fragment = owned_fragment(store, file, schemas[file.schema_id], schemas[-1], table.name)
+            assert isinstance(fragment, DerivedFragment), "a recipe makes a derived fragment"
+            made = derived_text(fragment, column_names(schemas[-1]), _WORDS)
+            stored.append(made.text)
+            tables |= made.tables
+            continue
+        stored.append(
+            SourceFile(
+                store.full_path(file.path),
+                schemas[file.schema_id],
+                file.num_rows,
+                deletions=store.full_path(file.deletion.path) if file.deletion and file.deletion.rows else "",
+            )
         )
-        for file in table.files.values()
-    ]
-    return Relation(select_text(schemas[-1], files), store.fsspec)
+    return Relation(select_text(schemas[-1], stored), store.fsspec, tables)
 
 
 def attached_relation(attachment: Attachment) -> Relation:
@@ -99,8 +120,10 @@ def attached_relation(attachment: Attachment) -> Relation:
     return Relation(text, filesystem)
 
 
-def select_text(schema: pa.Schema, files: Sequence[SourceFile]) -> str:
+def select_text(schema: pa.Schema, files: Sequence[SourceFile | str]) -> str:
     """The SELECT of a table of that schema over these files; typed and without rows when there are none.
+
+    A text among the files is a SELECT of its own that stands for one.
 
     Raises InvalidSQL for a table without columns, which SQL has not.
     """
@@ -111,15 +134,21 @@ def select_text(schema: pa.Schema, files: Sequence[SourceFile]) -> str:
         columns = ", ".join(f"{_null(f.type)} AS {quote(n)}" for f, n in zip(schema, names, strict=True))
         return f"SELECT {columns} WHERE false"
     whole: dict[int, bool] = {}
-    runs: list[list[SourceFile]] = []
+    runs: list[list[SourceFile] | str] = []
     for file in files:
+        if isinstance(file, str):
+            runs.append(f"({file})")
+            continue
         if id(file.schema) not in whole:
             whole[id(file.schema)] = file.schema.equals(schema)
-        if runs and _one_scan(runs[-1][-1], file):
-            runs[-1].append(file)
+        last = runs[-1] if runs else ""
+        if not isinstance(last, str) and _one_scan(last[-1], file):
+            last.append(file)
         else:
             runs.append([file])
-    return " UNION ALL ".join(_scan(run, schema, names, whole[id(run[0].schema)]) for run in runs)
+    return " UNION ALL ".join(
+        run if isinstance(run, str) else _scan(run, schema, names, whole[id(run[0].schema)]) for run in runs
+    )
 
 
 def _one_scan(a: SourceFile, b: SourceFile) -> bool:
@@ -234,6 +263,9 @@ def _null(kind: pa.DataType) -> str:
 
 def _cast(value: str, kind: pa.DataType) -> str:
     return f"CAST({value} AS {sql_type(kind)})"
+
+
+_WORDS = Words(_path_literal, quote, _cast, _null)
 
 
 def _constant(value: Constant, kind: pa.DataType) -> str:

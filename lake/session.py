@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .attached import Attachment
 from .errors import InvalidInput, InvalidSQL, LakeletError, NotFound, Unavailable
-from .limits import RELATION_CACHE_ENTRIES, WHERE_BYTES, WHERE_CACHE_ENTRIES
+from .limits import RELATION_CACHE_ENTRIES, RELATION_TABLE_BYTES, WHERE_BYTES, WHERE_CACHE_ENTRIES
 from .relation import Relation, attached_relation, owned_relation, quote
 from .snapshot import OwnedTable, View
 
@@ -133,6 +133,8 @@ class Session:
                 self._owned.move_to_end(key)
                 return known
         made = owned_relation(self._store, source)
+        if made.held_bytes > RELATION_TABLE_BYTES:
+            return made
         with self._lock:
             self._owned[key] = made
             while len(self._owned) > RELATION_CACHE_ENTRIES:
@@ -354,6 +356,8 @@ class _Scope:
         else:
             relation = self._session.relation(source)
             self._session.register(relation.filesystem)
+            for beside, rows in relation.tables.items():
+                self._cursor.register(beside, rows)
             text = relation.text
         self._made[_folded(name)] = (name, text)  # after what it refers to: dicts keep their order
 

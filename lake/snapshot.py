@@ -21,6 +21,7 @@ from .changes import (
     RemoveFiles,
     RenameTable,
     Requirement,
+    SetPin,
     SetSchema,
     SetView,
 )
@@ -29,7 +30,22 @@ from .errors import Corrupt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["AttachedTable", "OwnedTable", "Snapshot", "TableEntry", "View", "apply", "changed_names", "unmet"]
+__all__ = ["AttachedTable", "OwnedTable", "Pin", "Snapshot", "TableEntry", "View", "apply", "changed_names", "unmet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Why a table must stay: ``kind`` is "keep" (never retired) or "legal-hold" (no row leaves)."""
+
+    kind: str
+    owner: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """In words, with owner and reason where they were given."""
+        who = f" by {self.owner}" if self.owner else ""
+        words = "it is under a legal hold" if self.kind == "legal-hold" else "it is pinned"
+        return f"{words}{who}{f': {self.reason}' if self.reason else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +54,8 @@ class OwnedTable:
 
     ``schemas`` holds every schema it ever had, as text, by schema id; the last one is in force. ``files`` keeps the
     order of the rows. ``name_version``, ``schema_version`` and ``rows_version`` are the versions that last changed
-    each aspect, ``dependants_version`` the one that last added a recipe over the table's files: requirements compare
-    them.
+    each aspect, ``dependants_version`` the one that last added a recipe over the table's files or pinned it:
+    requirements compare them.
     """
 
     table_id: str
@@ -51,6 +67,7 @@ class OwnedTable:
     schema_version: int = 0
     rows_version: int = 0
     dependants_version: int = 0
+    pin: Pin | None = None
 
     @property
     def is_retired(self) -> bool:
@@ -84,6 +101,7 @@ class AttachedTable:
     hive: bool
     created_version: int = 0
     name_version: int = 0
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +207,12 @@ class _Building:
                 self._free(entry.name)
                 self._claim(name, table_id)
                 self._put(replace(entry, name=name, name_version=self._version))
+            case SetPin(table_id, kind, owner, reason):
+                entry = replace(self._entry(table_id), pin=Pin(kind, owner, reason) if kind else None)
+                if isinstance(entry, OwnedTable):
+                    self._put(replace(entry, dependants_version=self._version))
+                else:
+                    self._put(replace(entry, name_version=self._version))
             case DropTable(table_id):
                 self._free(self._entry(table_id).name)
                 self._own_tables().pop(table_id)
@@ -341,7 +365,7 @@ def unmet(snapshot: Snapshot, requirements: Iterable[Requirement]) -> str | None
             if requirement.rows and table.rows_version > since:
                 return f"the rows of table {table.name!r} changed after version {since}"
             if requirement.dependants and table.dependants_version > since:
-                return f"a table that is rebuilt from {table.name!r} was retired after version {since}"
+                return f"table {table.name!r} was pinned, or one that is rebuilt from it retired, after version {since}"
     return None
 
 

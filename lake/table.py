@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -38,7 +38,7 @@ class Table:
     written. Safe to use from many threads.
     """
 
-    __slots__ = ("_fragments", "kind", "name", "schema", "version")
+    __slots__ = ("_fragments", "_on_read", "kind", "name", "schema", "version")
 
     def __init__(
         self,
@@ -47,8 +47,10 @@ class Table:
         fragments: Sequence[Fragment],
         version: int,
         kind: Literal["owned", "attached", "retired"] = "owned",
+        on_read: Callable[[], None] | None = None,
     ) -> None:
-        """A table of the rows of ``fragments``, each of which yields ``schema``."""
+        """A table of the rows of ``fragments``, each of which yields ``schema``; ``on_read`` hears of each scan."""
+        self._on_read = on_read
         self.kind = kind
         self.name = name
         self.schema = schema
@@ -114,6 +116,8 @@ class Table:
         self, columns: Sequence[str] | None, where: str | None, params: Params | None
     ) -> tuple[pa.Schema, Iterator[pa.Table]]:
         names = self._checked(columns)
+        if self._on_read is not None:
+            self._on_read()
         schema = self.schema
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in names], schema.metadata)

@@ -20,7 +20,7 @@ ALLOWED = {
     "engine": {"lake", "containment", "engine"},
     "cli": {"lake", "containment", "engine", "cli", "__init__"},
     "__main__": {"cli"},
-    "__init__": {"lake", "engine"},
+    "__init__": {"lake", "containment", "engine"},
 }
 
 

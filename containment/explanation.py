@@ -1,0 +1,72 @@
+"""A plan's decision for one table, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+__all__ = ["explanation"]
+
+_SHOWN: Final = 10
+
+
+def explanation(plan: Plan, table: int) -> str:
+    """Lines for people: the decision, what keeping costs, and what each candidate parent would."""
+    known = plan.candidates
+    name, parent = known.names[table], plan.parent_of(table)
+    kept = plan.kept_cost(table)
+    reads = known.reads.get(table)
+    lines = []
+    if parent >= 0:
+        number = known.number[table, parent]
+        lines.append(f"{name}: retire, and rebuild it from {known.names[parent]}.")
+        lines.append(f"It saves {kept - plan.pair_cost(number):.6f} USD a month.")
+    else:
+        lines.append(f"{name}: keep.")
+        lines += [f"{reason[:1].upper()}{reason[1:]}." for reason in _reasons(plan, table)]
+    size = known.num_bytes[table]
+    rate = "unknown" if reads is None else f"{reads:g} a month"
+    lines.append(f"Kept, its {size:,} bytes cost {kept:.6f} USD a month; reads: {rate}.")
+    served = sum(1 for child in range(len(known.names)) if plan.parent_of(child) == table)
+    if served:
+        lines.append(f"{served} other tables are to be rebuilt from it.")
+    pairs = sorted(known.of_child.get(table, ()), key=plan.pair_cost)
+    for number in pairs[:_SHOWN]:
+        lines.append(f"  {_candidate(plan, number, kept)}")
+    if len(pairs) > _SHOWN:
+        lines.append(f"  and {len(pairs) - _SHOWN} more")
+    return "\n".join(lines)
+
+
+def _reasons(plan: Plan, table: int) -> list[str]:
+    known = plan.candidates
+    if table in known.kept_because:
+        return [known.kept_because[table]]
+    if table in known.refused and table not in known.of_child:
+        return [f"of the tables that contain it none may be relied on: {known.refused[table]}"]
+    if table not in known.of_child:
+        return ["no other table contains all its rows"]
+    if not any(known.pairs[n].within(plan.limits, plan.throughput) for n in known.of_child[table]):
+        return ["every table that contains it is beyond a limit"]
+    if any(plan.parent_of(child) == table for child in range(len(known.names))):
+        return ["others are rebuilt from it"]
+    return ["it costs least this way"]
+
+
+def _candidate(plan: Plan, number: int, kept: float) -> str:
+    pair, limits = plan.candidates.pairs[number], plan.limits
+    seconds = pair.restore_seconds(plan.throughput)
+    text = (
+        f"from {plan.candidates.names[pair.parent]}: saves {kept - plan.pair_cost(number):.6f} USD a month, "
+        f"restored in {seconds:.2f} s, reads {pair.amplification:.1f} x its own bytes, "
+        f"recipe about {int(pair.reading.recipe_bytes):,} bytes"
+    )
+    if pair.amplification > limits.max_read_amplification:
+        return f"{text}; beyond max_read_amplification={limits.max_read_amplification:g}"
+    if seconds > limits.max_restore_seconds:
+        return f"{text}; beyond max_restore_seconds={limits.max_restore_seconds:g}"
+    if plan.parent_of(pair.parent) >= 0:
+        return f"{text}; but that table is retired itself"
+    return text
