@@ -7,56 +7,40 @@ Exit codes: 0 done, 1 lakelet refused (standard error says why and what to do), 
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import json
-import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__
+from .cli_app import (
+    DEFAULT_LAKE,
+    EXIT_INTERRUPTED,
+    ROWS_SHOWN,
+    BudgetOption,
+    FractionOption,
+    JsonOption,
+    LakeOption,
+    RowsOption,
+    app,
+    command,
+    opened,
+)
 from .cli_audit import byte_count, run_audit
 from .cli_output import byte_text, counted, print_csv, print_json, print_json_rows, print_lines, print_table
 from .cli_report import audit_document, graph_document, print_audit, print_graph
-from .lake.errors import LakeletError, NotFound
+from .cli_retirement import DEFAULT_PRICES, PricesOption, plan_document, prices_of, print_savings
+from .lake.errors import LakeletError
 
 if TYPE_CHECKING:
-    from .engine import Engine, TableInfo
+    from .engine import TableInfo
     from .lake.table import Table
 
 __all__ = ["app", "main"]
-
-EXIT_REFUSED = 1
-EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141
-ROWS_SHOWN = 100
-
-app = typer.Typer(
-    name="lakelet",
-    help="A data lake of Parquet files: what in it is redundant, what it holds, and SQL over it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-LakeOption = Annotated[
-    str, typer.Option("--lake", "-l", envvar="LAKELET_LAKE", help="Folder or URI of the lake.", metavar="LAKE")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-FractionOption = Annotated[
-    float, typer.Option(help="Also report pairs where this share of the child's distinct rows is in the parent.")
-]
-BudgetOption = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="Read at most this much, such as 10GB; the largest possible savings come first."),
-]
-RowsOption = Annotated[int, typer.Option(min=0, help="Rows that a table for people shows.")]
-DEFAULT_LAKE = "./lake"
 
 
 def main() -> None:
@@ -67,55 +51,7 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a command whose errors become one line on standard error and an exit code."""
-
-    @functools.wraps(function)
-    def run(*args: object, **kwargs: object) -> None:
-        try:
-            function(*args, **kwargs)
-            sys.stdout.flush()
-        except LakeletError as error:
-            typer.echo(f"lakelet: {error}", err=True)
-            raise typer.Exit(EXIT_REFUSED) from None
-        except KeyboardInterrupt:
-            typer.echo("lakelet: interrupted", err=True)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except BrokenPipeError:
-            # The reader has what it wanted (`| head`). Python would complain again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(EXIT_PIPE_CLOSED) from None
-
-    app.command()(run)
-    return run
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"lakelet {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
-
-
-@contextmanager
-def _opened(lake: str, *, read_only: bool = True, may_be_new: bool = False) -> Iterator[Engine]:
-    from .engine import connect
-
-    with connect(lake, read_only=read_only) as db:
-        if not may_be_new and db.version == 0:
-            raise NotFound(f"there is no lake at {db.uri}; attach something to it first, or name another by --lake")
-        yield db
-
-
-@_command
+@command
 def attach(
     location: Annotated[
         str, typer.Argument(help="Path or URI of a Parquet file, a folder, a glob, or a tree of them.")
@@ -127,7 +63,7 @@ def attach(
     as_json: JsonOption = False,
 ) -> None:
     """Put Parquet files into the lake where they lie: nothing is copied or changed."""
-    with _opened(lake, read_only=False, may_be_new=True) as db:
+    with opened(lake, read_only=False, may_be_new=True) as db:
         if name is not None:
             db.attach(name, location)
             names, rejected = [name], []
@@ -148,12 +84,12 @@ def _print_rejected(rejected: list[dict[str, str]]) -> None:
         print_lines(*(f"{r['location']}: {r['reason']}" for r in rejected))
 
 
-@_command
+@command
 def ls(lake: LakeOption = DEFAULT_LAKE, as_json: JsonOption = False) -> None:
     """List the tables and views of the lake, with their rows and bytes."""
-    with _opened(lake) as db:
-        opened = db.open_tables()
-        listed = [_listed(info, opened.get(info.name)) for info in db.tables().values()]
+    with opened(lake) as db:
+        found = db.open_tables()
+        listed = [_listed(info, found.get(info.name)) for info in db.tables().values()]
     if as_json:
         print_json(listed)
         return
@@ -182,7 +118,7 @@ def _listed(info: TableInfo, found: Table | LakeletError | None) -> dict[str, An
     return one
 
 
-@_command
+@command
 def describe(
     table: Annotated[str, typer.Argument(help="Name of the table.")],
     lake: LakeOption = DEFAULT_LAKE,
@@ -190,7 +126,7 @@ def describe(
     as_json: JsonOption = False,
 ) -> None:
     """Show the columns, rows, bytes and files of a table."""
-    with _opened(lake) as db:
+    with opened(lake) as db:
         found = db.table(table, version=version)
         summary: dict[str, Any] = {
             "name": found.name,
@@ -212,14 +148,14 @@ def describe(
     print_table(["column", "type", "null"], rows)
 
 
-@_command
+@command
 def history(
     table: Annotated[str | None, typer.Argument(help="Only the commits that changed this table.")] = None,
     lake: LakeOption = DEFAULT_LAKE,
     as_json: JsonOption = False,
 ) -> None:
     """List the commits of the lake, the newest first."""
-    with _opened(lake) as db:
+    with opened(lake) as db:
         commits = [c for c in db.history() if table is None or table in c.tables]
     rows = [(c.version, _time_text(c.timestamp_us), c.operation, c.tables) for c in commits]
     if as_json:
@@ -258,7 +194,7 @@ def _params(texts: list[str]) -> dict[str, Any]:
     return found
 
 
-@_command
+@command
 def sql(
     query: Annotated[str, typer.Argument(help="SQL, or - to read it from standard input.")],
     lake: LakeOption = DEFAULT_LAKE,
@@ -275,7 +211,7 @@ def sql(
         raise typer.BadParameter("choose --json or --csv", param_hint="--csv")
     params = _params(param or [])
     text = sys.stdin.read() if query == "-" else query
-    with _opened(lake) as db, _sql_errors():
+    with opened(lake) as db, _sql_errors():
         relation = db.sql(text, params)
         if relation is None:
             return
@@ -310,7 +246,7 @@ def _sql_errors() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-@_command
+@command
 def containment(
     tables: Annotated[list[str] | None, typer.Argument(help="Only among these tables.")] = None,
     lake: LakeOption = DEFAULT_LAKE,
@@ -322,7 +258,7 @@ def containment(
 ) -> None:
     """Find which tables of the lake are contained in which others, exactly."""
     budget = None if budget_bytes is None else byte_count(budget_bytes)
-    with _opened(lake, read_only=False) as db:
+    with opened(lake, read_only=False) as db:
         graph = db.containment(tables or None, min_fraction=min_fraction, budget_bytes=budget)
         if plot is not None:
             graph.plot(plot)
@@ -334,7 +270,7 @@ def containment(
                 print_lines("", f"drawn in {plot}")
 
 
-@_command
+@command
 def audit(
     path: Annotated[str, typer.Argument(help="Folder or URI; every Parquet file below it is looked at.")],
     budget_bytes: BudgetOption = None,
@@ -343,14 +279,21 @@ def audit(
         str | None,
         typer.Option(metavar="FOLDER", help="Where to keep what was proven; else in the user's cache folder."),
     ] = None,
+    prices: PricesOption = DEFAULT_PRICES,
+    reads_per_month: Annotated[
+        float, typer.Option(min=0.0, help="How often each table is taken to be read, which decides what pays.")
+    ] = 1.0,
     rows: RowsOption = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Find what is redundant below PATH. Reads only; needs no lake; a later run goes on where this one stopped."""
+    """Find what is redundant below PATH, and what it costs. Reads only; needs no lake; goes on where it stopped."""
     budget = None if budget_bytes is None else byte_count(budget_bytes)
+    price_list = prices_of(prices)
     found = run_audit(path, state=state, budget_bytes=budget, min_fraction=min_fraction)
+    plan = found.graph.plan(price_list, unknown_reads_per_month=reads_per_month, assume_owned=True)
     if as_json:
-        print_json(audit_document(found))
+        print_json(audit_document(found) | {"reads_per_month": reads_per_month, "plan": plan_document(plan)})
     else:
         print_audit(found, rows)
+        print_savings(plan, reads_per_month)
         _print_rejected([{"location": location, "reason": reason} for location, reason in found.rejected])

@@ -30,6 +30,7 @@ __all__ = [
     "print_json_rows",
     "print_lines",
     "print_table",
+    "usd_text",
 ]
 
 PLAIN_WIDTH = 1_000_000
@@ -44,6 +45,11 @@ def byte_text(num_bytes: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 99.95 else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:,.0f} PB"
+
+
+def usd_text(dollars: float) -> str:
+    """Dollars for a person: cents where there are some, three digits where there are none."""
+    return f"{dollars:,.2f} USD" if abs(dollars) >= 1 or dollars == 0 else f"{dollars:.3g} USD"
 
 
 def counted(number: int, noun: str) -> str:

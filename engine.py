@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .lake.catalog import Catalog
 from .lake.discovery import Rejected, discover
-from .lake.edit import Edit, plan_delete, plan_write
+from .lake.edit import Edit, find_owned, plan_delete, plan_write
 from .lake.errors import InvalidInput, LakeletError, NotFound
 from .lake.limits import CONTAINMENT_MEMORY_BYTES, RETENTION_SECONDS, VACUUM_GRACE_SECONDS
 from .lake.listing import place_of
@@ -435,6 +435,27 @@ class Engine:
         """
         base = self._base()
         return self._commit(plan_restore(base, self._catalog.store, name), f"restore {name}", base)
+
+    def delete_retired(self, name: str, *, dry_run: bool = False) -> tuple[str, ...]:
+        """Delete the files that a retired table was attached to, once more compared with it bit by bit; their paths.
+
+        With ``dry_run`` only the comparison is made. Raises NotFound when the table was not attached, Conflict when the
+        files changed since, Corrupt or InvalidInput when the table is not what they hold; nothing is deleted then.
+        """
+        from .containment.manifest import delete_files
+
+        base = self._base()
+        entry, table = find_owned(base, name), self._catalog.table(base, name)
+        return delete_files(self._catalog.store, entry.table_id, table, self._catalog.attachments, dry_run=dry_run)
+
+    def export_view(self, name: str, folder: str | os.PathLike[str]) -> str:
+        """Write a table as plain DuckDB SQL over its files, usable without lakelet; returns the path of ``name.sql``.
+
+        Positions of rebuilt rows become Parquet files beside it. The view holds as long as the lake keeps this version.
+        """
+        from .lake.export import export_view
+
+        return export_view(self._catalog.store, find_owned(self._snapshot(), name), folder)
 
     # --- maintenance ---------------------------------------------------------------------------------------------
 

@@ -7,11 +7,10 @@ says which they were.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ..lake.changes import (
     AddFiles,
@@ -29,6 +28,7 @@ from ..lake.errors import Conflict, InvalidInput, NotFound
 from ..lake.naming import find_table
 from ..lake.schema import encode_schema
 from ..lake.snapshot import AttachedTable, OwnedTable, Snapshot, unmet
+from .manifest import write_manifest
 from .rebuilding import Rebuilder
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ if TYPE_CHECKING:
     from .candidates import Candidates
     from .rebuilding import Rebuilt
 
-__all__ = ["MANIFESTS", "Retired", "Retirement", "plan_retirement"]
-
-MANIFESTS: Final = "_lakelet/retired/"
-"""Which files of attached tables are no longer needed: ``<table_id>.json``."""
+__all__ = ["Retired", "Retirement", "plan_retirement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +259,7 @@ def _instead(
     begun_us: int,
 ) -> Callable[[Snapshot], Edit]:
     """The edit that puts a rebuilt table in the place of an attached one, under its name."""
-    manifest = {
-        "table": child.name,
-        "location": entry.location,
-        "hive": entry.hive,
-        "files": [{"identity": str(f.identity), "path": f.path, "num_bytes": f.num_bytes} for f in child.fragments()],
-    }
-    store.put(f"{MANIFESTS}{table_id}.json", json.dumps(manifest, ensure_ascii=False).encode())
+    write_manifest(store, table_id, entry.location, entry.hive, child)
 
     def make(snapshot: Snapshot) -> Edit:
         now = snapshot.tables.get(entry.table_id)

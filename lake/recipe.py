@@ -209,7 +209,7 @@ def decode_recipe(data: bytes, path: str, checksum: str) -> Directions:
             tuple(Source(*source) for source in header["sources"]),
             tuple(_part(group, row) for group in groups for row in range(0, group.num_rows, 2)),
         )
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (Corrupt, pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise Corrupt(f"the recipe {path} says what no recipe can say: {error}; {_MEND}", path=path) from error
 
 
