@@ -153,7 +153,7 @@ def _delete(db: Engine, table: str, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({"table": table, "deleted": not dry_run, "files": paths})
         return
-    print_lines(f"{counted(len(paths), 'file')} of {table} {'would be' if dry_run else 'were'} deleted", *paths)
+    print_lines(f"{'would delete' if dry_run else 'deleted'} {counted(len(paths), 'file')} of {table}", *paths)
 
 
 @command
@@ -260,7 +260,8 @@ def print_savings(found: Plan, reads_per_month: float) -> None:
     print_lines(
         "",
         f"{usd_text(found.saves_per_month)} of {usd_text(found.cost_per_month_before)} a month could be saved by "
-        f"rebuilding {counted(len(found.pairs), 'table')} from others, at {reads_per_month:g} reads of each a month",
+        f"rebuilding {counted(len(found.pairs), 'table')} from others, at {reads_per_month:g} "
+        f"read{'' if reads_per_month == 1 else 's'} of each a month",
         f"prices: {found.prices.source}, {found.prices.as_of}",
     )
 

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from .engine_containment import ContainmentEngine
 from .lake.catalog import Catalog
 from .lake.discovery import Rejected, discover
-from .lake.edit import Edit, find_owned, plan_delete, plan_write
+from .lake.edit import plan_delete, plan_write
 from .lake.errors import InvalidInput, LakeletError, NotFound
-from .lake.limits import CONTAINMENT_MEMORY_BYTES, RETENTION_SECONDS, VACUUM_GRACE_SECONDS
+from .lake.limits import RETENTION_SECONDS, VACUUM_GRACE_SECONDS
 from .lake.listing import place_of
 from .lake.merge import plan_merge
-from .lake.naming import find_table, plan_attach, plan_drop, plan_pin, plan_rename, plan_view
+from .lake.naming import find_table, plan_attach, plan_drop, plan_rename, plan_view
 from .lake.progress import shown
-from .lake.restoring import plan_restore
 from .lake.snapshot import AttachedTable, OwnedTable, Snapshot
 from .lake.transaction import Transaction
 
 if TYPE_CHECKING:
     import duckdb
 
-    from .containment.graph import Graph
-    from .containment.plan import Plan
-    from .containment.retirement import Retirement
-    from .containment.usage import Observed
-    from .containment.verdicts import VerdictStore
     from .lake.changes import Commit
     from .lake.dependants import Dependants
     from .lake.expiry import Expired
@@ -82,58 +75,17 @@ class Attached(list[str]):
         self.rejected = tuple(rejected)
 
 
-class Engine:
+class Engine(ContainmentEngine):
     """One lake. A context manager; safe to use from many threads.
 
     Every call sees the latest commit, except on an engine that :meth:`at` pinned to a version, which only reads.
     """
-
-    def __init__(self, catalog: Catalog, pinned: Snapshot | None = None) -> None:
-        """Use :func:`connect`. ``pinned`` is the snapshot that every call reads, or None for the latest."""
-        self._catalog = catalog
-        self._pinned = pinned
-        self._verdicts: VerdictStore | None = None
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        at = "" if self._pinned is None else f" at version {self._pinned.version}"
-        return f"<lakelet.Engine {self.uri}{at}>"
-
-    def close(self) -> None:
-        """Wait for checkpoints that are being written, write read counts and give up the SQL session.
-
-        :meth:`at` shares them.
-        """
-        if self._pinned is None:
-            self._catalog.close()
-
-    @property
-    def uri(self) -> str:
-        """Where the lake is, without credentials."""
-        return self._catalog.store.uri
-
-    @property
-    def version(self) -> int:
-        """The latest version, or the one this engine is pinned to; 0 is the empty lake."""
-        return self._snapshot().version
-
-    def _snapshot(self) -> Snapshot:
-        return self._catalog.log.latest() if self._pinned is None else self._pinned
-
-    def _base(self) -> Snapshot:
-        if self._pinned is not None:
-            raise InvalidInput(
-                f"this engine is pinned to version {self._pinned.version} and only reads; write through connect()"
-            )
-        return self._catalog.log.latest()
-
-    def _commit(self, edit: Edit, operation: str, base: Snapshot, dependants: Dependants = "restore") -> int:
-        return self._catalog.commit(edit, operation, base, dependants).version
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -313,150 +265,6 @@ class Engine:
             raise InvalidInput("found parameters both as one argument and by keyword; give them one way")
         return self._catalog.sql(self._snapshot(), query, named or params)
 
-    # --- containment ---------------------------------------------------------------------------------------------
-
-    def containment(
-        self,
-        tables: Sequence[str] | None = None,
-        backend: Literal["local"] = "local",
-        min_fraction: float = 1.0,
-        *,
-        memory_bytes: int = CONTAINMENT_MEMORY_BYTES,
-        budget_bytes: int | None = None,
-        progress: Progress | None = None,
-    ) -> Graph:
-        """Which tables are contained in which others, exactly; see docs/containment.md.
-
-        ``tables`` restricts it to these names. ``min_fraction`` below 1 also finds pairs of which that share of the
-        child's distinct rows is in the parent. ``memory_bytes`` bounds what is held before spilling to disk;
-        ``budget_bytes`` bounds what is read: then the largest possible savings are looked at first, and what is left
-        is reported as open. What was proven is kept beside the catalog, so that a later run costs what changed.
-        """
-        from .containment.finder import find
-
-        if backend != "local":
-            raise InvalidInput(f"found the backend {backend!r}, expected 'local'")
-        snapshot = self._snapshot()
-        names = sorted(snapshot.names) if tables is None else list(tables)
-        found = self._catalog.tables(snapshot, names)
-        with shown(progress) as report:
-            graph = find(
-                found,
-                seed=bytes.fromhex(snapshot.hash_seed),
-                min_fraction=min_fraction,
-                memory_bytes=memory_bytes,
-                budget_bytes=budget_bytes,
-                verdicts=self._verdict_store(snapshot),
-                progress=report,
-            )
-        return replace(graph, observe=partial(self._observed, snapshot))
-
-    def _observed(self, snapshot: Snapshot) -> Observed:
-        """What the catalog knows of the tables' use; attached tables are read by others too, so that is unknown."""
-        from .containment.usage import Observed, counted_reads, rewrites_of
-
-        owned = {t.table_id: t.name for t in snapshot.tables.values() if isinstance(t, OwnedTable)}
-        now = time.time()
-        today = dt.datetime.fromtimestamp(now, dt.UTC).date()
-        counts = self._catalog.read_counts(since_day=today - dt.timedelta(days=31))
-        return Observed(
-            counted_reads(owned, counts, today),
-            rewrites_of(self._catalog.log.history(), int(now * 1e6)),
-            {table.name: str(table.pin) for table in snapshot.tables.values() if table.pin is not None},
-        )
-
-    def _verdict_store(self, snapshot: Snapshot) -> VerdictStore:
-        from .containment.verdicts import VerdictStore
-
-        if self._verdicts is None:
-            store = None if self._catalog.log.read_only else self._catalog.store
-            self._verdicts = VerdictStore(store, bytes.fromhex(snapshot.hash_seed))
-        return self._verdicts
-
-    # --- retirement ----------------------------------------------------------------------------------------------
-
-    def pin(self, name: str, kind: Literal["keep", "legal-hold"] = "keep", *, owner: str = "", reason: str = "") -> int:
-        """Say that a table must stay; returns the version.
-
-        "keep": it is never retired. "legal-hold": nor does any row of it leave: delete, merge, overwrite and drop are
-        refused. ``owner`` and ``reason`` are shown to whoever asks. It replaces the pin that there is.
-        """
-        base = self._base()
-        return self._commit(plan_pin(base, name, kind or " ", owner, reason), f"pin {name}", base)
-
-    def unpin(self, name: str) -> int:
-        """Lift a table's pin; returns the version."""
-        base = self._base()
-        return self._commit(plan_pin(base, name, ""), f"unpin {name}", base)
-
-    def retire(
-        self,
-        plan: Plan,
-        *,
-        approvals: str | os.PathLike[str] | None = None,
-        memory_bytes: int = CONTAINMENT_MEMORY_BYTES,
-        progress: Progress | None = None,
-    ) -> Retirement:
-        """Rebuild the plan's tables from their parents from now on, in one commit, once each was proven bit by bit.
-
-        Nothing is deleted: files leave by :meth:`vacuum`, those of attached tables by :meth:`delete_retired`. Retired
-        tables read as before. ``approvals`` is a TOML file that names, for each table to retire, an owner and a
-        reason; a table that it lacks makes the call InvalidInput. Tables that changed meanwhile, or would not pay, are
-        left alone and listed. Raises Conflict when a table changed since the graph was made, InvalidInput for one that
-        is pinned, and what reading raises; nothing is changed then.
-        """
-        from .containment.approval import check_approvals
-        from .containment.retirement import check_unchanged, plan_retirement
-
-        base = self._base()
-        names = sorted({name for pair in plan.pairs for name in pair})
-        tables = dict(zip(names, self._catalog.tables(base, names), strict=True))
-        check_unchanged(base, plan.candidates, tables, plan.pairs)
-        if approvals is not None:
-            check_approvals(approvals, [child for child, _ in plan.pairs])
-        with shown(progress) as report:
-            found = plan_retirement(
-                base,
-                self._catalog.store,
-                lambda name: tables[name] if name in tables else self._catalog.table(base, name),
-                plan.pairs,
-                memory_bytes=memory_bytes,
-                progress=report,
-            )
-        if not found.edit.changes:
-            return replace(found, version=base.version)
-        return replace(found, version=self._commit(found.edit, "retire", base))
-
-    def restore(self, name: str) -> int:
-        """Write a retired table's rows out again as files of its own; returns the version. Its rows stay as they are.
-
-        Raises NotFound or InvalidInput when there is no such table, and Corrupt or NotFound, naming table and file,
-        when what it is rebuilt from is damaged; nothing is changed then.
-        """
-        base = self._base()
-        return self._commit(plan_restore(base, self._catalog.store, name), f"restore {name}", base)
-
-    def delete_retired(self, name: str, *, dry_run: bool = False) -> tuple[str, ...]:
-        """Delete the files that a retired table was attached to, once more compared with it bit by bit; their paths.
-
-        With ``dry_run`` only the comparison is made. Raises NotFound when the table was not attached, Conflict when the
-        files changed since, Corrupt or InvalidInput when the table is not what they hold; nothing is deleted then.
-        """
-        from .containment.manifest import delete_files
-
-        base = self._base()
-        entry, table = find_owned(base, name), self._catalog.table(base, name)
-        return delete_files(self._catalog.store, entry.table_id, table, self._catalog.attachments, dry_run=dry_run)
-
-    def export_view(self, name: str, folder: str | os.PathLike[str]) -> str:
-        """Write a table as plain DuckDB SQL over its files, usable without lakelet; returns the path of ``name.sql``.
-
-        Positions of rebuilt rows become Parquet files beside it. The view holds as long as the lake keeps this version.
-        """
-        from .lake.export import export_view
-
-        return export_view(self._catalog.store, find_owned(self._snapshot(), name), folder)
-
     # --- maintenance ---------------------------------------------------------------------------------------------
 
     def optimize(self, name: str) -> int:
@@ -480,14 +288,18 @@ class Engine:
         return expire(self._catalog.log, older_than_seconds=older_than_seconds, dry_run=dry_run)
 
     def vacuum(self, older_than_seconds: float = VACUUM_GRACE_SECONDS, *, dry_run: bool = False) -> Vacuumed:
-        """Delete the data files that no kept version reaches and that are older than that.
+        """Delete the data files that no kept version reaches and that are older than that; sum up old read counts.
 
         Raises InvalidInput for less than a day, since a commit that needs a younger file may be on its way.
         """
+        from .lake.accesses import compact
         from .lake.vacuum import vacuum
 
         self._base()
-        return vacuum(self._catalog.log, older_than_seconds=older_than_seconds, dry_run=dry_run)
+        found = vacuum(self._catalog.log, older_than_seconds=older_than_seconds, dry_run=dry_run)
+        if not dry_run:
+            compact(self._catalog.store)
+        return found
 
 
 def _absolute(location: str | os.PathLike[str]) -> str:

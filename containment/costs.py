@@ -86,7 +86,7 @@ def rebuilding(child: Table, parent: Table, bounds: Mapping[str, Bounds]) -> Rea
         + parts * _PART_BYTES
         + min(parent.num_rows, rows * width) / 8 * (0 if rows == parent.num_rows else 1)
     )
-    requests = _requests(files, touched) + own_files * _REQUESTS_PER_FILE
+    requests = _requests(files, touched) + own_files  # a recipe is fetched whole
     return Reading(requests, touched + recipe, files + own_files, recipe)
 
 

@@ -96,12 +96,13 @@ def plan_retirement(
     pairs: Sequence[tuple[str, str]],
     *,
     memory_bytes: int,
+    must_pay: bool = True,
     progress: Progress | None = None,
 ) -> Retirement:
     """Recipes for the first table of each pair over the second, as one edit that is still to be committed.
 
     ``table`` opens one as of ``snapshot``. Tables that are rebuilt from one that is now retired are rebuilt
-    from its parent instead. A table whose recipe would take as much as its files is skipped. Raises InvalidInput for a
+    from its parent instead. With ``must_pay`` a table whose recipe takes as much as its files is skipped. Raises InvalidInput for a
     parent that is attached or itself rebuilt, and what :class:`.Rebuilder` raises; what was written is removed then.
     """
     work = list(_with_dependants(snapshot, pairs))
@@ -119,7 +120,7 @@ def plan_retirement(
             for child, only in children:
                 one = _prepare(snapshot, store, table(child), parent, only, maker, begun_us)
                 retired = one.retired
-                if retired is not None and only is None and retired.recipe_bytes >= retired.num_bytes:
+                if must_pay and retired is not None and retired.recipe_bytes >= retired.num_bytes:
                     store.delete(one.files)
                     skipped.append(
                         (child, f"its recipe takes {retired.recipe_bytes:,} bytes, its files {retired.num_bytes:,}")

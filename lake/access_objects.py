@@ -16,6 +16,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import Corrupt, Unavailable
+from .limits import ACCESS_FETCH_OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +38,6 @@ __all__ = [
     "merged_path",
 ]
 
-FETCH_OBJECTS: Final = 256
-"""Objects of counts that are held in memory at a time while they are added up."""
 
 FORMAT: Final = 1
 """Version of the objects of counts. A reader refuses anything newer."""
@@ -189,7 +188,7 @@ def _refuse_stranger(store: Store, path: str) -> None:
 
 def fetch(store: Store, paths: Sequence[str]) -> Iterator[Record | None]:
     """What each object holds, in order; None where it is gone."""
-    for start in range(0, len(paths), FETCH_OBJECTS):
-        part = paths[start : start + FETCH_OBJECTS]
+    for start in range(0, len(paths), ACCESS_FETCH_OBJECTS):
+        part = paths[start : start + ACCESS_FETCH_OBJECTS]
         for path, data in zip(part, store.get_many(part), strict=True):
             yield None if data is None else _decode(path, data)

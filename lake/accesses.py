@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Final
 from .access_events import read_events
 from .access_objects import MEND, Found, Leaf, Record, encode, fetch, leaf_path, list_found, merged_path
 from .errors import Corrupt, InvalidInput, LakeletError, Unavailable
+from .limits import ACCESS_FLUSH_SECONDS, ACCESS_READ_ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,11 +39,6 @@ if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ["AccessCounter", "Accesses", "compact", "read_accesses", "read_events"]
-
-FLUSH_SECONDS: Final = 60.0
-"""A counter writes in the background this long after the first count that is not written yet."""
-READ_ROUNDS: Final = 10
-"""A reader whose objects are merged under its hands looks again this often; only the days concerned are read again."""
 
 _DAY_SECONDS: Final = 86_400
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
@@ -140,7 +136,7 @@ class AccessCounter:
 
     def _run(self) -> None:
         """Flush a while after the first count, and again until nothing is left: an idle counter has no thread."""
-        while not self._stop.wait(FLUSH_SECONDS):
+        while not self._stop.wait(ACCESS_FLUSH_SECONDS):
             gone = False
             try:
                 self.flush()
@@ -223,13 +219,15 @@ def read_accesses(store: Store, *, since_day: date | None = None) -> Accesses:
     listed = list_found(store)
     first_day = min(listed, default=None)
     by_day: dict[date, dict[str, int]] = {}
-    for _ in range(READ_ROUNDS):
+    for _ in range(ACCESS_READ_ROUNDS):
         missing = _add_up(store, {d: f for d, f in listed.items() if since_day is None or d >= since_day}, by_day)
         if not missing:
             break
         listed = {day: found for day, found in list_found(store).items() if day in missing}
     else:
-        raise Unavailable(f"access counts of {store.uri} vanished {READ_ROUNDS} times while they were read: retry")
+        raise Unavailable(
+            f"access counts of {store.uri} vanished {ACCESS_READ_ROUNDS} times while they were read: retry"
+        )
     days: dict[str, dict[date, int]] = {}
     for day in sorted(by_day):
         for table_id, reads in by_day[day].items():

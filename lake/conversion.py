@@ -165,6 +165,8 @@ def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return _convert(array.dictionary_decode(), kind)
     if types.is_nested(kind) and types.is_nested(array.type):
         return _rebuild(array, kind)
+    if types.is_decimal(kind) and types.is_integer(array.type) and 0 <= kind.scale <= 56:
+        array = array.cast(pa.decimal256(20 + kind.scale, kind.scale))  # Arrow asks for room for any integer
     return array.cast(kind)
 
 

@@ -63,3 +63,7 @@ CONTAINMENT_RENAME_BYTES: Final = 256 * 2**20
 # Read counts
 ACCESS_FLUSH_SECONDS: Final = 60.0
 """Reads that were counted are written in the background this long after the first of them."""
+ACCESS_READ_ROUNDS: Final = 10
+"""A reader of counts whose objects are merged under its hands looks again this often."""
+ACCESS_FETCH_OBJECTS: Final = 256
+"""Objects with counts that are fetched side by side."""

@@ -45,9 +45,9 @@ def module_files() -> dict[str, Path]:
 
 
 def room_of(module: str) -> str:
-    """The room a module stands in: ``cli_output`` belongs to ``cli``."""
+    """The room a module stands in: ``cli_output`` belongs to ``cli``, ``engine_base`` to ``engine``."""
     first = module.split(".", maxsplit=1)[0]
-    return "cli" if first.startswith("cli") else first
+    return next((room for room in ("cli", "engine") if first.startswith(room)), first)
 
 
 def typing_blocks(tree: ast.AST) -> set[int]:

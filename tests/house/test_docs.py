@@ -92,7 +92,7 @@ def test_the_examples_of_the_readme_print_what_it_shows(tmp_path: Path, monkeypa
 
 def test_every_command_is_documented() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in documents())
-    names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    names = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands if c.callback]
     assert names
     assert [name for name in names if f"`lakelet {name}" not in text] == []
 
