@@ -251,7 +251,7 @@ def print_plan(found: Plan, rows: int) -> None:
     unknown = sum(1 for row in found.actions.to_pylist() if row["reason"] == "how often it is read is unknown")
     if unknown:
         print_lines(
-            "", f"{counted(unknown, 'table')} stay since nobody knows how often they are read: see --unknown-reads"
+            "", f"kept since nobody knows how often they are read: {counted(unknown, 'table')}; see --unknown-reads"
         )
 
 

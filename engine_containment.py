@@ -89,6 +89,7 @@ class ContainmentEngine(EngineBase):
             counted_reads(owned, counts, today),
             rewrites_of(self._catalog.log.history(), int(now * 1e6)),
             {table.name: str(table.pin) for table in snapshot.tables.values() if table.pin is not None},
+            {table.name: table.created_version for table in snapshot.tables.values()},
         )
 
     def _verdict_store(self, snapshot: Snapshot) -> VerdictStore:

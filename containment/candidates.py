@@ -59,7 +59,7 @@ class Candidates:
     """Tables by position, in the graph's order. ``reads`` a month by table, absent where unknown; ``rewrites`` a month.
 
     ``kept_because`` tells why a table may not be retired. ``refused``: parents that came into question but may not be
-    relied on, with the reason, by child.
+    relied on, with the reason, by child. ``age_order`` numbers the tables from the oldest on.
     """
 
     names: tuple[str, ...]
@@ -72,6 +72,7 @@ class Candidates:
     pairs: tuple[Pair, ...]
     kept_because: Mapping[int, str]
     refused: Mapping[int, str] = field(default_factory=dict)
+    age_order: tuple[int, ...] = ()
 
     @cached_property
     def position(self) -> dict[str, int]:
@@ -108,6 +109,7 @@ def find_candidates(
     unknown_reads_per_month: float | None,
     passes_per_month: float,
     keep: Mapping[str, str],
+    created: Mapping[str, int],
     assume_owned: bool,
 ) -> Candidates:
     """Look at all pairs of the graph once. ``reads`` and ``rewrites`` a month by name; a name without reads is unknown.
@@ -161,7 +163,14 @@ def find_candidates(
         tuple(pairs),
         because,
         refused,
+        _age_order(names, created),
     )
+
+
+def _age_order(names: Sequence[str], created: Mapping[str, int]) -> tuple[int, ...]:
+    order = sorted(range(len(names)), key=lambda at: (created.get(names[at], 0), at))
+    place = dict(zip(order, range(len(order)), strict=True))
+    return tuple(place[at] for at in range(len(names)))
 
 
 def _unreliable(parent: Table, assume_owned: bool) -> str:

@@ -279,6 +279,7 @@ class Graph:
             unknown_reads_per_month=unknown_reads_per_month,
             passes_per_month=passes_per_month,
             keep={**({} if observed is None else observed.pinned), **reasons},
+            created={} if observed is None else observed.created,
             assume_owned=assume_owned,
         )
         return make_plan(candidates, prices or Prices.s3_standard(), limits, throughput or measured(self.tables))

@@ -42,6 +42,8 @@ ACTIONS_SCHEMA: Final = pa.schema(
 )
 """``saves_per_month``: dollars, net of the recipe, of reads through it and of moving it. ``restore_seconds``,
 ``recipe_bytes``: estimates; NULL where the table is kept."""
+_AGE_WEIGHT: Final = 1e-10
+"""Far below any price: of copies that cost the same, the oldest stays."""
 SOLVE_SECONDS: Final = 20.0
 
 
@@ -216,7 +218,7 @@ def make_plan(candidates: Candidates, prices: Prices, limits: Limits, throughput
     must_keep = np.zeros(count, np.bool_)
     must_keep[sorted(candidates.kept_because)] = True
     found: Solution = solve(
-        keep,
+        keep * (1 + _AGE_WEIGHT * np.array(candidates.age_order)),
         np.array([candidates.pairs[n].child for n in allowed], np.int64),
         np.array([candidates.pairs[n].parent for n in allowed], np.int64),
         np.array([costs[n] for n in allowed], np.float64),

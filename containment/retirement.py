@@ -8,7 +8,7 @@ says which they were.
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from ..lake.edit import Edit, Rewrite, now_us
 from ..lake.errors import Conflict, InvalidInput, NotFound
 from ..lake.naming import find_table
 from ..lake.schema import encode_schema
-from ..lake.snapshot import AttachedTable, OwnedTable, Snapshot, unmet
+from ..lake.snapshot import AttachedTable, OwnedTable, Snapshot, apply, unmet
 from .manifest import write_manifest
 from .rebuilding import Rebuilder
 
@@ -84,7 +84,6 @@ class _Prepared:
     name: str
     parent: str
     make: Callable[[Snapshot], Edit]
-    edit: Edit
     retired: Retired | None
     files: tuple[str, ...] = field(default=())
 
@@ -101,9 +100,10 @@ def plan_retirement(
 ) -> Retirement:
     """Recipes for the first table of each pair over the second, as one edit that is still to be committed.
 
-    ``table`` opens one as of ``snapshot``. Tables that are rebuilt from one that is now retired are rebuilt
-    from its parent instead. With ``must_pay`` a table whose recipe takes as much as its files is skipped. Raises InvalidInput for a
-    parent that is attached or itself rebuilt, and what :class:`.Rebuilder` raises; what was written is removed then.
+    ``table`` opens one as of ``snapshot``. Tables that are rebuilt from one that is now retired are rebuilt from its
+    parent instead. With ``must_pay`` a table whose recipe takes as much as its files is skipped. Raises InvalidInput
+    for a parent that is attached or itself rebuilt, and what :class:`.Rebuilder` raises; what was written is removed
+    then.
     """
     work = list(_with_dependants(snapshot, pairs))
     by_parent: defaultdict[str, list[tuple[str, frozenset[str] | None]]] = defaultdict(list)
@@ -132,7 +132,7 @@ def plan_retirement(
     except BaseException:
         store.delete([path for one in prepared for path in one.files])
         raise
-    edit = _joined(prepared, skipped, begun_us)
+    edit = _joined(_edits(prepared, snapshot, skipped), skipped, begun_us)
     return Retirement(edit, tuple(one.retired for one in prepared if one.retired is not None), skipped)
 
 
@@ -221,6 +221,8 @@ def _prepare(
         make = _in_place(entry, rewrites, requirements, begun_us)
     else:
         make = _instead(entry, table_id, child, tuple(one.file for one in made), requirements, store, begun_us)
+    if only is None:
+        make = _while_unpinned(entry.table_id, make)
     num_bytes = sum(fragment.num_bytes for _, fragment in chosen)
     retired = Retired(
         child.name,
@@ -230,7 +232,19 @@ def _prepare(
         sum(one.residual_rows for one in made),
     )
     written = tuple(path for one in made for path in one.file.own_paths())
-    return _Prepared(child.name, parent, make, make(snapshot), retired if only is None else None, written)
+    return _Prepared(child.name, parent, make, retired if only is None else None, written)
+
+
+def _while_unpinned(table_id: str, make: Callable[[Snapshot], Edit]) -> Callable[[Snapshot], Edit]:
+    """As ``make``, unless somebody pinned the table meanwhile."""
+
+    def checked(snapshot: Snapshot) -> Edit:
+        now = snapshot.tables.get(table_id)
+        if now is not None and now.pin is not None:
+            raise Conflict(f"table {now.name!r} was pinned while its recipe was made: {now.pin}")
+        return make(snapshot)
+
+    return checked
 
 
 def _in_place(
@@ -285,27 +299,43 @@ def _check(snapshot: Snapshot, requirements: Sequence[Requirement]) -> None:
         raise Conflict(f"{broken} while its recipe was made")
 
 
-def _joined(prepared: list[_Prepared], skipped: list[tuple[str, str]], begun_us: int) -> Edit:
+def _joined(made: list[tuple[_Prepared, Edit]], skipped: list[tuple[str, str]], begun_us: int) -> Edit:
     """One edit of all; made again on a newer snapshot it leaves out what does not hold there any more."""
     requirements: dict[Requirement, None] = {}
-    for one in prepared:
-        requirements.update(dict.fromkeys(one.edit.requirements))
+    for _, edit in made:
+        requirements.update(dict.fromkeys(edit.requirements))
 
     def again(newer: Snapshot) -> Edit:
-        kept = []
-        for one in prepared:
-            try:
-                kept.append(replace(one, edit=one.make(newer)))
-            except (Conflict, NotFound) as error:
-                skipped.append((one.name, str(error)))
+        kept = _edits([one for one, _ in made], newer, skipped)
         if not kept:
             raise Conflict("; ".join(f"{name}: {reason}" for name, reason in skipped))
         return _joined(kept, skipped, begun_us)
 
     return Edit(
-        tuple(change for one in prepared for change in one.edit.changes),
+        tuple(change for _, edit in made for change in edit.changes),
         tuple(requirements),
         replan=again,
-        files=tuple(path for one in prepared for path in one.files),
-        begun_us=begun_us if prepared else None,
+        files=tuple(path for one, _ in made for path in one.files),
+        begun_us=begun_us if made else None,
     )
+
+
+def _edits(
+    prepared: Sequence[_Prepared], snapshot: Snapshot, skipped: list[tuple[str, str]]
+) -> list[tuple[_Prepared, Edit]]:
+    """Each with its edit on ``snapshot``, or among the skipped when it does not hold there.
+
+    A table that is rebuilt from several that retire comes several times: each edit is made on top of the ones before.
+    """
+    often = Counter(one.name for one in prepared)
+    found: list[tuple[_Prepared, Edit]] = []
+    for one in prepared:
+        try:
+            edit = one.make(snapshot)
+        except (Conflict, NotFound) as error:
+            skipped.append((one.name, str(error)))
+            continue
+        found.append((one, edit))
+        if often[one.name] > 1:
+            snapshot = apply(snapshot, edit.changes, version=snapshot.version, timestamp_us=snapshot.timestamp_us)
+    return found

@@ -31,11 +31,15 @@ _DAY_US: Final = 86_400_000_000
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Rates a month by table name; a name without ``reads`` is unknown. ``pinned``: tables to keep, with the reason."""
+    """Rates a month by table name; a name without ``reads`` is unknown. ``pinned``: tables to keep, with the reason.
+
+    ``created``: the version that created each table; of two that cost the same the older one is kept.
+    """
 
     reads: Mapping[str, float]
     rewrites: Mapping[str, float]
     pinned: Mapping[str, str] = field(default_factory=dict)
+    created: Mapping[str, int] = field(default_factory=dict)
 
 
 def rate(reads: float, days: float) -> float:

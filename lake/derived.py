@@ -9,6 +9,7 @@ those that the recipe was made over, and pages carry checksums of their own.
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -115,14 +116,12 @@ class DerivedFragment(Fragment):
 
     def _loaded(self) -> Directions:
         path = self._origin.path
-        try:
+        with self.naming():
             found = decode_recipe(self._store.get(path), path, self._recipe.checksum)
-        except LakeletError as error:
-            raise self._named(error) from error
-        if sum(part.num_rows for part in found.parts) != self._origin.num_rows:
-            raise self._named(Corrupt(f"the recipe {path} does not make {self._origin.num_rows:,} rows", path=path))
-        if len(found.sources) != len(self._recipe.sources):
-            raise self._named(Corrupt(f"the recipe {path} has other sources than the log names", path=path))
+            if sum(part.num_rows for part in found.parts) != self._origin.num_rows:
+                raise Corrupt(f"the recipe {path} does not make {self._origin.num_rows:,} rows", path=path)
+            if len(found.sources) != len(self._recipe.sources):
+                raise Corrupt(f"the recipe {path} has other sources than the log names", path=path)
         return found
 
     def _opened_sources(self, directions: Directions) -> tuple[Fragment, ...]:
@@ -155,9 +154,19 @@ class DerivedFragment(Fragment):
             verify=True,
         )
 
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Errors inside come out with the table that cannot be rebuilt in front."""
+        try:
+            yield
+        except LakeletError as error:
+            raise self._named(error) from error
+
     def _named(self, error: LakeletError) -> LakeletError:
-        """The error of a part of the recipe, with the table that cannot be rebuilt in front."""
-        text = f"table {self._table!r} cannot be rebuilt: {error}"
+        front = f"table {self._table!r} cannot be rebuilt: "
+        if str(error).startswith(front):
+            return error
+        text = f"{front}{error}"
         return Corrupt(text, path=error.path) if isinstance(error, Corrupt) else type(error)(text)
 
     def sources(self) -> tuple[Fragment, ...]:
@@ -198,6 +207,10 @@ class DerivedFragment(Fragment):
 
     def column_bytes(self) -> dict[str, int]:
         """Compressed bytes that reading each column takes: of all row groups of the sources that hold rows of ours."""
+        with self.naming():
+            return self._column_bytes()
+
+    def _column_bytes(self) -> dict[str, int]:
         directions, sizes = self.directions, dict.fromkeys(self._written.names, 0)
         touched = self.touched()
         for source, groups in zip(self._sources, touched, strict=True):
@@ -225,6 +238,10 @@ class DerivedFragment(Fragment):
 
     def row_group_bounds(self, columns: Sequence[str], group: int) -> dict[str, Bounds]:
         """Bounds of a part, from those of the row groups that it comes from."""
+        with self.naming():
+            return self._part_bounds(columns, group)
+
+    def _part_bounds(self, columns: Sequence[str], group: int) -> dict[str, Bounds]:
         origins, columns_of = self.origins(group), self.directions.columns
         parts: dict[str, list[tuple[Bounds, int]]] = {name: [] for name in columns}
         for number in np.unique(origins.source).tolist():
@@ -261,10 +278,8 @@ class DerivedFragment(Fragment):
     def _rebuilt(self, names: _Columns, row_groups: Sequence[int] | None, held: _Held) -> pa.Table:
         parts = range(len(self.directions.parts)) if row_groups is None else row_groups
         schema = pa.schema([self._written.field(name) for name in names])
-        try:
+        with self.naming():
             tables = [self._rebuilt_part(part, schema, held) for part in parts]
-        except LakeletError as error:
-            raise self._named(error) from error
         return pa.concat_tables(tables) if tables else no_rows(schema)
 
     def _rebuilt_part(self, number: int, schema: pa.Schema, held: _Held) -> pa.Table:

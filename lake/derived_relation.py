@@ -52,8 +52,13 @@ class DerivedText:
 def derived_text(fragment: DerivedFragment, names: Sequence[str], words: Words) -> DerivedText:
     """The SELECT of a rebuilt file under these column names, in the types of ``fragment.schema``.
 
-    Reads the recipe and the footers of its sources. Raises what that raises.
+    Reads the recipe and the footers of its sources. Raises what that raises, naming the table.
     """
+    with fragment.naming():
+        return _text(fragment, names, words)
+
+
+def _text(fragment: DerivedFragment, names: Sequence[str], words: Words) -> DerivedText:
     files, origins = _alive(fragment)
     stem = "lakelet " + hashlib.sha256(fragment.identity.encode() + fragment.path.encode()).hexdigest()[:24]
     if not all(_same_cast(file, fragment, number, len(files)) for number, file in enumerate(files)):
@@ -85,7 +90,7 @@ def derived_text(fragment: DerivedFragment, names: Sequence[str], words: Words) 
             made.tables[positions] = pa.table({"row": rows, "place": place})
             branches.append(
                 f"SELECT p.place, {', '.join(values)} FROM {scan} JOIN {words.quote(positions)} AS p "
-                "ON file_row_number = p.row"
+                "ON t.file_row_number = p.row"
             )
     if in_order:
         made.text = " UNION ALL ".join(branches)

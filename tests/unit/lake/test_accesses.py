@@ -138,7 +138,7 @@ def test_read_only_writes_nothing_and_starts_nothing(store: Store) -> None:
 
 
 def test_counts_are_written_in_the_background_and_the_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accesses_module, "FLUSH_SECONDS", 0.02)
+    monkeypatch.setattr(accesses_module, "ACCESS_FLUSH_SECONDS", 0.02)
     store = memory_store()
     counter = AccessCounter(store, clock=Clock())
     for turn in range(2):
@@ -191,7 +191,7 @@ def test_a_failed_flush_keeps_the_counts(store: Store, fault: type[Exception], a
 
 
 def test_a_failure_in_the_background_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accesses_module, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(accesses_module, "ACCESS_FLUSH_SECONDS", 0.01)
     store = memory_store()
     watched: Any = Watched(store)
     failures = []

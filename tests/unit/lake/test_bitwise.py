@@ -140,7 +140,10 @@ def _one_list(kind: pa.DataType, child: pa.DataType, row: list[pa.Array], *, val
 
 def structs(*inner: tuple[pa.DataType, list[pa.Array]]) -> tuple[pa.DataType, list[pa.Array]]:
     fields = [pa.field(f"f{i}", kind) for i, (kind, _) in enumerate(inner)]
-    rows = [[values[(at + i) % len(values)] for i, (_, values) in enumerate(inner)] for at in range(max(len(values) for _, values in inner))]
+    rows = [
+        [values[(at + i) % len(values)] for i, (_, values) in enumerate(inner)]
+        for at in range(max(len(values) for _, values in inner))
+    ]
     made = [pa.StructArray.from_arrays(row, fields=fields) for row in rows]
     return pa.struct(fields), [*made, pa.StructArray.from_arrays(rows[0], fields=fields, mask=pa.array([True]))]
 

@@ -59,7 +59,7 @@ def test_a_run_stores_nothing() -> None:
 def test_only_forms_that_ascend_say_so() -> None:
     values = [np.arange(9), scattered(0.3), blocks(100, 900, 50), np.random.default_rng(0).permutation(5_000)]
     found = [encode_positions(one.astype(np.int64)) for one in values]
-    assert [one.form for one in found] == list(FORMS[:1]) + ["bitmap", "runs", "numbers"]
+    assert [one.form for one in found] == [*list(FORMS[:1]), "bitmap", "runs", "numbers"]
     assert [one.is_ascending for one in found] == [True, True, False, False]
 
 
@@ -89,7 +89,7 @@ def test_base_and_span_and_not_the_height_of_positions_decide() -> None:
     ],
 )
 def test_parts_that_do_not_make_the_count_are_refused(broken: Sequence) -> None:
-    with pytest.raises(ValueError, match="positions|runs"):
+    with pytest.raises(ValueError, match=r"positions|runs"):
         broken.decode()
 
 

@@ -19,7 +19,9 @@ from lakelet.lake.positions import encode_positions
 from lakelet.lake.recipe import Directions, Origins, Part, Source, decode_recipe, encode_recipe, make_part
 from lakelet.lake.recipe_writer import write_residual
 
-SCHEMA = pa.schema([pa.field("a", pa.int64(), metadata={"unit": "m"}), pa.field("ß.b", pa.dictionary(pa.int8(), "str"))])
+SCHEMA = pa.schema(
+    [pa.field("a", pa.int64(), metadata={"unit": "m"}), pa.field("ß.b", pa.dictionary(pa.int8(), "str"))]
+)
 MILLION = 1_000_000
 
 
