@@ -35,6 +35,9 @@ UnknownOption = Annotated[
     float | None,
     typer.Option(help="Reads a month to assume of tables whose reads are unknown; without it they are kept."),
 ]
+ExtraOption = Annotated[
+    int, typer.Option(min=0, help="Also rebuild tables that have up to so many columns that their parent lacks.")
+]
 KeepOption = Annotated[list[str] | None, typer.Option(help="A table that must stay; may be given many times.")]
 DEFAULT_PRICES = "s3_standard"
 
@@ -54,8 +57,9 @@ def _plan(
     max_read_amplification: float,
     unknown_reads: float | None,
     keep: list[str] | None,
+    extra_columns: int,
 ) -> Plan:
-    return db.containment().plan(
+    return db.containment(extra_columns=extra_columns).plan(
         prices_of(prices),
         accesses,
         max_restore_seconds,
@@ -74,6 +78,7 @@ def plan(
     max_read_amplification: AmplificationOption = 10.0,
     unknown_reads: UnknownOption = None,
     keep: KeepOption = None,
+    extra_columns: ExtraOption = 0,
     plot: Annotated[
         str | None, typer.Option(metavar="FILE.svg", help="Draw savings against the restore-time limit into this file.")
     ] = None,
@@ -82,7 +87,9 @@ def plan(
 ) -> None:
     """Plan which tables to rebuild from which others, and what that saves. Changes nothing."""
     with opened(lake, read_only=False) as db:
-        found = _plan(db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep)
+        found = _plan(
+            db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep, extra_columns
+        )
         if plot is not None:
             found.plot(plot)
     if as_json:
@@ -103,10 +110,13 @@ def explain(
     max_read_amplification: AmplificationOption = 10.0,
     unknown_reads: UnknownOption = None,
     keep: KeepOption = None,
+    extra_columns: ExtraOption = 0,
 ) -> None:
     """Say why the plan keeps a table or retires it, with what each way costs."""
     with opened(lake, read_only=False) as db:
-        found = _plan(db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep)
+        found = _plan(
+            db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep, extra_columns
+        )
     print_lines(*found.explain(table).split("\n"))
 
 
@@ -119,6 +129,7 @@ def retire(
     max_read_amplification: AmplificationOption = 10.0,
     unknown_reads: UnknownOption = None,
     keep: KeepOption = None,
+    extra_columns: ExtraOption = 0,
     approvals: Annotated[
         str | None, typer.Option(metavar="FILE.toml", help="Owner and reason for each table; without both none goes.")
     ] = None,
@@ -137,7 +148,9 @@ def retire(
         if delete is not None:
             _delete(db, delete, dry_run, as_json)
             return
-        found = _plan(db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep)
+        found = _plan(
+            db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep, extra_columns
+        )
         if dry_run:
             print_json(plan_document(found)) if as_json else print_plan(found, rows)
             return

@@ -49,6 +49,7 @@ class ContainmentEngine(EngineBase):
         *,
         memory_bytes: int = CONTAINMENT_MEMORY_BYTES,
         budget_bytes: int | None = None,
+        extra_columns: int = 0,
         progress: Progress | None = None,
     ) -> Graph:
         """Which tables are contained in which others, exactly; see docs/containment.md.
@@ -56,9 +57,12 @@ class ContainmentEngine(EngineBase):
         ``tables`` restricts it to these names. ``min_fraction`` below 1 also finds pairs of which that share of the
         child's distinct rows is in the parent. ``memory_bytes`` bounds what is held before spilling to disk;
         ``budget_bytes`` bounds what is read: then the largest possible savings are looked at first, and what is left
-        is reported as open. What was proven is kept beside the catalog, so that a later run costs what changed.
+        is reported as open. ``extra_columns`` above 0 also looks for tables that are contained but for so many columns
+        of their own (``graph.wider``), for the plan. What was proven is kept beside the catalog, so that a later run
+        costs what changed.
         """
         from .containment.finder import find
+        from .containment.wider import find_wider
 
         if backend != "local":
             raise InvalidInput(f"found the backend {backend!r}, expected 'local'")
@@ -66,16 +70,17 @@ class ContainmentEngine(EngineBase):
         names = sorted(snapshot.names) if tables is None else list(tables)
         found = self._catalog.tables(snapshot, names)
         with shown(progress) as report:
-            graph = find(
-                found,
+            search = partial(
+                find,
                 seed=bytes.fromhex(snapshot.hash_seed),
-                min_fraction=min_fraction,
                 memory_bytes=memory_bytes,
                 budget_bytes=budget_bytes,
                 verdicts=self._verdict_store(snapshot),
                 progress=report,
             )
-        return replace(graph, observe=partial(self._observed, snapshot))
+            graph = search(found, min_fraction=min_fraction)
+            wider = find_wider(graph, extra_columns, search)
+        return replace(graph, observe=partial(self._observed, snapshot), wider_pairs=wider)
 
     def _observed(self, snapshot: Snapshot) -> Observed:
         """What the catalog knows of the tables' use; attached tables are read by others too, so that is unknown."""
@@ -152,7 +157,9 @@ class ContainmentEngine(EngineBase):
             )
         if not found.edit.changes:
             return replace(found, version=base.version)
-        return replace(found, version=self._commit(found.edit, "retire", base))
+        version = self._commit(found.edit, "retire", base)
+        gone = {name for name, _ in found.skipped}  # some only when the commit met others
+        return replace(found, version=version, retired=tuple(one for one in found.retired if one.table not in gone))
 
     def restore(self, name: str) -> int:
         """Write a retired table's rows out again as files of its own; returns the version. Its rows stay as they are.

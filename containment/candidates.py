@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -27,13 +28,14 @@ _PARENTS_A_GROUP: Final = 3
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A child and a table that has all its rows, by position; ``reading``: a read through a recipe; ``own``: a read of
-    the child's own files.
+    the child's own files. ``extra``: columns that the parent does not have.
     """
 
     child: int
     parent: int
     reading: Reading
     own: Reading
+    extra: tuple[str, ...] = ()
 
     @property
     def amplification(self) -> float:
@@ -139,7 +141,8 @@ def find_candidates(
     ways = tuple(reading(table) for table in tables)
     bounds = {}
     pairs: list[Pair] = []
-    for child, parent in _whole_pairs(graph, because):
+    wider = ((one.child, one.parent, one.extra) for one in graph.wider_pairs if one.child not in because)
+    for child, parent, extra in itertools.chain(_whole_pairs(graph, because), wider):
         reason = _unreliable(tables[parent], assume_owned)
         if reason:
             refused.setdefault(child, f"{names[parent]} {reason}")
@@ -147,11 +150,11 @@ def find_candidates(
         if child not in bounds:
             bounds[child] = bounds_of(tables[child])
         try:
-            way = rebuilding(tables[child], tables[parent], bounds[child])
+            way = rebuilding(tables[child], tables[parent], bounds[child], extra)
         except LakeletError as error:
             refused.setdefault(child, f"{names[parent]}: {error}")
             continue
-        pairs.append(Pair(child, parent, way, ways[child]))
+        pairs.append(Pair(child, parent, way, ways[child], extra))
     return Candidates(
         names,
         graph.num_bytes,
@@ -188,7 +191,7 @@ def _check_rates(rates: Mapping[str, float]) -> None:
             )
 
 
-def _whole_pairs(graph: Graph, kept: Collection[int]) -> Iterator[tuple[int, int]]:
+def _whole_pairs(graph: Graph, kept: Collection[int]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     """Every child that may go with every table that has all its rows; thinned out where there are too many."""
     relation = graph.relation
     total = sum(len(g) * (len(g) - 1) for g in relation.groups)
@@ -201,12 +204,12 @@ def _whole_pairs(graph: Graph, kept: Collection[int]) -> Iterator[tuple[int, int
     for number, group in enumerate(relation.groups):
         for child in group:
             if child not in kept:
-                yield from ((child, parent) for parent in parents[number] if parent != child)
+                yield from ((child, parent, ()) for parent in parents[number] if parent != child)
     for (c, p), edge in relation.edges.items():
         if edge.whole:
             for child in relation.groups[c]:
                 if child not in kept:
-                    yield from ((child, parent) for parent in parents[p])
+                    yield from ((child, parent, ()) for parent in parents[p])
 
 
 def _few(group: Sequence[int], graph: Graph, kept: Collection[int]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from ..lake.statistics import UNKNOWN, Bounds, in_type, merged
 from .matching import column_map
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -64,12 +64,13 @@ def reading(table: Table) -> Reading:
     return Reading(_requests(files, table.num_bytes), table.num_bytes, files)
 
 
-def rebuilding(child: Table, parent: Table, bounds: Mapping[str, Bounds]) -> Reading:
-    """A read of ``child`` through a recipe over ``parent``. ``bounds`` are those of the child's columns.
+def rebuilding(child: Table, parent: Table, bounds: Mapping[str, Bounds], extra: Sequence[str] = ()) -> Reading:
+    """A read of ``child`` through a recipe over ``parent``. ``bounds`` are those of the child's columns, ``extra`` are
+    columns that the parent lacks.
 
     Reads footers of the parent that are not in memory yet.
     """
-    columns = column_map(child.schema, parent.schema)
+    columns = column_map(child.schema, parent.schema, partly=bool(extra))
     touched, files = 0.0, 0
     for fragment in parent.fragments():
         share = _share(fragment, columns, bounds, child.schema, parent.schema) if fragment.num_rows else 0.0
@@ -86,7 +87,10 @@ def rebuilding(child: Table, parent: Table, bounds: Mapping[str, Bounds]) -> Rea
         + parts * _PART_BYTES
         + min(parent.num_rows, rows * width) / 8 * (0 if rows == parent.num_rows else 1)
     )
+    side = sum(fragment.column_bytes().get(name, 0) for fragment in child.fragments() for name in extra)
+    recipe += side
     requests = _requests(files, touched) + own_files  # a recipe is fetched whole
+    requests += _requests(own_files, side) if extra else 0
     return Reading(requests, touched + recipe, files + own_files, recipe)
 
 

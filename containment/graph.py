@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .relation import Relation
     from .throughput import Throughput
     from .usage import Observed
+    from .wider import Wider
 
 __all__ = ["Graph", "Stage"]
 
@@ -72,6 +73,7 @@ class Graph:
     ``names`` and ``num_bytes`` are by table, in name order; ``relation`` speaks of their positions. ``empty`` names
     the tables without rows, which take no part. ``undecided`` holds the tables for which a budget left pairs open.
     ``observe`` tells how often the catalog saw the tables read and rewritten; None where nobody counts.
+    ``wider_pairs`` are what :attr:`wider` shows.
     """
 
     names: tuple[str, ...]
@@ -83,6 +85,7 @@ class Graph:
     tables: tuple[Table, ...]
     seed: bytes
     observe: Callable[[], Observed] | None = field(default=None, repr=False, compare=False)
+    wider_pairs: tuple[Wider, ...] = ()
 
     def __repr__(self) -> str:
         """For people."""
@@ -189,6 +192,19 @@ class Graph:
                 "group": pa.array([n for n, (group, _) in enumerate(rows) for _ in group], pa.int64()),
                 "table": pa.array([self.names[t] for group, _ in rows for t in group], pa.string()),
                 "representative": pa.array([self.names[h] for group, h in rows for _ in group], pa.string()),
+            }
+        )
+
+    @cached_property
+    def wider(self) -> pa.Table:
+        """Tables that are contained but for a few columns of their own, as ``extra_columns`` asked: child, parent,
+        extra_columns. No edges, but the plan may rebuild from them.
+        """
+        return pa.table(
+            {
+                "child": pa.array([self.names[w.child] for w in self.wider_pairs], pa.string()),
+                "parent": pa.array([self.names[w.parent] for w in self.wider_pairs], pa.string()),
+                "extra_columns": pa.array([list(w.extra) for w in self.wider_pairs], pa.list_(pa.string())),
             }
         )
 

@@ -6,7 +6,7 @@ gives the same hashes bit for bit. What equality means stands in :mod:`.canonica
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -111,10 +111,12 @@ class ValueHasher:
         blocks of 131,072 rows. The same hashes as :meth:`column` and :meth:`rows` give.
         """
         used = sorted({name for names in sets for name in names})
-        missing = [name for name in used if table.column_names.count(name) != 1]
+        times = Counter(table.column_names)
+        missing = [name for name in used if times[name] != 1]
         if missing:
             raise InvalidInput(f"columns that the table does not have exactly once: {', '.join(missing)}")
         results = [_zeros(table.num_rows) for _ in sets]
+        members = [frozenset(names) for names in sets]
         dictionaries: _DictionaryCache = {}
         start = 0
         # Slices of a chunked table share dictionaries, so that each is hashed once.
@@ -123,7 +125,7 @@ class ValueHasher:
             totals = [result.slice(start, start + batch.num_rows) for result in results]
             for name, array in zip(used, batch.columns, strict=True):
                 part, factors = self._array(array, dictionaries), self._keys.name_factors(name)
-                for names, total in zip(sets, totals, strict=True):
+                for names, total in zip(members, totals, strict=True):
                     if name in names:
                         self._kernels.add_scaled(total, part, factors)
             start += batch.num_rows

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import pyarrow as pa
 
 from ..lake.errors import InvalidInput
 from ..lake.recipe import Origins
@@ -21,12 +22,12 @@ from .sorted_rows import concatenate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from ..lake.fragment import Fragment
     from ..lake.table import Table
     from .mixing import Lanes
+    from .schema_graph import SchemaGraph
 
 __all__ = ["column_map", "match_rows"]
 
@@ -36,20 +37,39 @@ _COMPILED_VALUES: Final = 60_000_000
 _COMPILED_ROWS: Final = 1 << 16
 
 
-def column_map(child: pa.Schema, parent: pa.Schema) -> dict[str, str]:
-    """The parent's column for each column of the child. Raises InvalidInput when the parent lacks one."""
-    graph = schema_graph([child, parent])
-    place = {int(t): (number, at) for number, own in enumerate(graph.classes) for at, t in enumerate(own.tables)}
-    if 0 in place and 1 in place:
-        (own, at), (theirs, other) = place[0], place[1]
-        positions = graph.maps.get((own, theirs))
-        if positions is not None:
-            names = graph.classes[theirs].columns[other]
-            mine = graph.classes[own].columns[at]
-            return {name: names[p] for name, p in zip(mine, positions.tolist(), strict=True)}
+def column_map(child: pa.Schema, parent: pa.Schema, *, partly: bool = False) -> dict[str, str]:
+    """The parent's column for each column of the child; with ``partly`` for those that the parent has.
+
+    Raises InvalidInput when the parent lacks one, or, with ``partly``, all.
+    """
+    if partly:
+        graph = schema_graph([*(pa.schema([field]) for field in child), parent])
+        last, fields = len(child), range(len(child))
+        pairs = [(name, _mapped(graph, at, last)) for at, name in zip(fields, child.names, strict=True)]
+        found = {name: names[name] for name, names in pairs if names is not None}
+        if found:
+            return found
+    else:
+        whole = _mapped(schema_graph([child, parent]), 0, 1)
+        if whole is not None:
+            return whole
     raise InvalidInput(
-        f"the parent has not all columns of the child: {', '.join(child.names)}; found {', '.join(parent.names)}"
+        f"the parent has not {'any' if partly else 'all'} of the child's columns {', '.join(child.names)}: it has "
+        f"{', '.join(parent.names)}"
     )
+
+
+def _mapped(graph: SchemaGraph, child: int, parent: int) -> dict[str, str] | None:
+    """Columns of one table of the graph as columns of another that has them all; None when it has not."""
+    place = {int(t): (number, at) for number, own in enumerate(graph.classes) for at, t in enumerate(own.tables)}
+    if child not in place or parent not in place:
+        return None
+    (own, at), (theirs, other) = place[child], place[parent]
+    positions = graph.maps.get((own, theirs))
+    if positions is None:
+        return None
+    mine, names = graph.classes[own].columns[at], graph.classes[theirs].columns[other]
+    return {name: names[p] for name, p in zip(mine, positions.tolist(), strict=True)}
 
 
 def match_rows(

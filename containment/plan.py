@@ -204,7 +204,8 @@ class Plan:
             "saves_per_month": self._saves(table),
             "restore_seconds": pair.restore_seconds(self.throughput),
             "recipe_bytes": int(pair.reading.recipe_bytes),
-            "reason": f"all its rows are in {known.names[parent]}",
+            "reason": f"all its rows are in {known.names[parent]}"
+            + (f", without {', '.join(pair.extra)}" if pair.extra else ""),
         }
 
 

@@ -1,8 +1,8 @@
 """Files of a child as recipes over the files of its parent, each proven by rebuilding it before anybody relies on it.
 
 Rows that the parent has only under other bits (-0.0 for 0.0, another NaN), or has no more, are kept as they are in a
-residual file. What is written is read back from the store and compared with the original, bit by bit; only a recipe
-that passes leaves this module.
+residual file, and columns that it does not have in a side file. What is written is read back from the store and
+compared with the original, bit by bit; only a recipe that passes leaves this module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..lake.changes import DataFile, FilesUnchanged, SourceFile
 from ..lake.derived import footer_checksum
 from ..lake.errors import Corrupt
 from ..lake.recipe import Directions, Origins, Source, make_part, source_starts
-from ..lake.recipe_writer import put_recipe, write_residual
+from ..lake.recipe_writer import Beside, put_recipe, write_residual, write_side
 from ..lake.statistics import encode_bounds
 from ..lake.table import owned_fragment
 from .matching import column_map, match_rows
@@ -71,10 +71,10 @@ class Rebuilder:
         """A recipe for each file of the child, in order; ``child`` holds their file ids with fragments of ``schema``.
 
         The files belong to table ``table_id``, called ``name``. What is written is durable, and belongs to nothing
-        until a commit adds it. Raises InvalidInput when the parent lacks a column, Corrupt when a recipe cannot be
-        proven, and what reading and writing raise; then nothing of the file that failed is left.
+        until a commit adds it. Raises InvalidInput when the parent has none of the columns, Corrupt when a recipe
+        cannot be proven, and what reading and writing raise; then nothing of the file that failed is left.
         """
-        columns = column_map(schema, self._parent.schema)
+        columns = column_map(schema, self._parent.schema, partly=True)
         fragments = [fragment for _, fragment in child]
         found = match_rows(fragments, self._parent, columns, seed=self._seed, memory_bytes=self._memory_bytes)
         for (file_id, fragment), origins in zip(child, found, strict=True):
@@ -169,12 +169,14 @@ class _OneFile:
             parts.append(make_part(Origins(renumbered, part.row), starts, dictionaries.get(number, {})))
         store, table_id = self._maker.store, self._table_id
         residual = write_residual(store, table_id, self._schema, self._schema_id, kept, self._originals())
+        own = pa.schema([field for field in self._schema if field.name not in self._columns])
+        side = write_side(store, table_id, own, self._schema_id, self._originals())
         directions = Directions(
             self._maker.source_schema(self._columns), self._columns, tuple(s for _, s in sources), tuple(parts)
         )
         rows = sum(len(part) for part in origins)
         file = DataFile(self._file_id, "", rows, 0, self._schema_id, encode_bounds(self._original.bounds()))
-        made = put_recipe(store, table_id, file, directions, [named for named, _ in sources], residual)
+        made = put_recipe(store, table_id, file, directions, [named for named, _ in sources], _beside(residual, side))
         return Rebuilt(made, residual.num_rows if residual else 0)
 
     def _originals(self) -> Iterator[pa.Table]:
@@ -204,6 +206,11 @@ class _OneFile:
         if compared != self._original.num_rows or compared != rebuilt.num_rows:
             raise Corrupt(f"table {self._name!r}: {compared:,} of {self._original.num_rows:,} rows were rebuilt")
         return differing, dictionaries
+
+
+def _beside(residual: DataFile | None, side: DataFile | None) -> Beside:
+    rows = (residual.path, residual.num_bytes) if residual else ("", 0)
+    return Beside(*rows, *((side.path, side.num_bytes) if side else ("", 0)))
 
 
 def _without(origins: Origins, rows: NDArray[np.int64]) -> Origins:

@@ -24,11 +24,12 @@ from ..lake.changes import (
 from ..lake.compaction import placed
 from ..lake.dependants import dependants_of
 from ..lake.edit import Edit, Rewrite, now_us
-from ..lake.errors import Conflict, InvalidInput, NotFound
+from ..lake.errors import Conflict, Corrupt, InvalidInput, NotFound
 from ..lake.naming import find_table
 from ..lake.schema import encode_schema
 from ..lake.snapshot import AttachedTable, OwnedTable, Snapshot, apply, unmet
 from .manifest import write_manifest
+from .matching import column_map
 from .rebuilding import Rebuilder
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ class Retirement:
     @property
     def saved_bytes(self) -> int:
         """Bytes of the files that are no longer needed, less those of the recipes."""
-        gone = {name for name, _ in self.skipped}
-        return sum(one.num_bytes - one.recipe_bytes for one in self.retired if one.table not in gone)
+        return sum(one.num_bytes - one.recipe_bytes for one in self.retired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,14 @@ def plan_retirement(
     """Recipes for the first table of each pair over the second, as one edit that is still to be committed.
 
     ``table`` opens one as of ``snapshot``. Tables that are rebuilt from one that is now retired are rebuilt from its
-    parent instead. With ``must_pay`` a table whose recipe takes as much as its files is skipped. Raises InvalidInput
-    for a parent that is attached or itself rebuilt, and what :class:`.Rebuilder` raises; what was written is removed
-    then.
+    parent instead. A table that cannot be proven, and with ``must_pay`` one whose recipe takes as much as its files,
+    is skipped. Raises InvalidInput for a parent that is attached, itself rebuilt, or has none of the child's columns,
+    and what reading and writing raise; what was written is removed then.
     """
     work = list(_with_dependants(snapshot, pairs))
+    for child, parent in pairs:
+        _kept_parent(snapshot, parent)
+        column_map(table(child).schema, table(parent).schema, partly=True)
     by_parent: defaultdict[str, list[tuple[str, frozenset[str] | None]]] = defaultdict(list)
     for child, parent, only in work:
         by_parent[parent].append((child, only))
@@ -114,19 +117,22 @@ def plan_retirement(
     skipped: list[tuple[str, str]] = []
     try:
         for parent, children in by_parent.items():
-            maker = Rebuilder(
-                store, _kept_parent(snapshot, parent), table(parent), seed=seed, memory_bytes=memory_bytes
-            )
+            entry = _kept_parent(snapshot, parent)
+            maker = Rebuilder(store, entry, table(parent), seed=seed, memory_bytes=memory_bytes)
             for child, only in children:
-                one = _prepare(snapshot, store, table(child), parent, only, maker, begun_us)
-                retired = one.retired
-                if must_pay and retired is not None and retired.recipe_bytes >= retired.num_bytes:
-                    store.delete(one.files)
-                    skipped.append(
-                        (child, f"its recipe takes {retired.recipe_bytes:,} bytes, its files {retired.num_bytes:,}")
-                    )
+                try:
+                    one = _prepare(snapshot, store, table(child), parent, only, maker, begun_us)
+                except (Corrupt, InvalidInput, NotFound) as error:
+                    if only is not None:
+                        raise  # its source goes otherwise
+                    skipped.append((child, str(error)))
                 else:
-                    prepared.append(one)
+                    reason = _dear(one.retired) if must_pay else ""
+                    if reason:
+                        store.delete(one.files)
+                        skipped.append((child, reason))
+                    else:
+                        prepared.append(one)
                 if progress is not None:
                     progress("retire", len(prepared) + len(skipped), len(work))
     except BaseException:
@@ -134,6 +140,13 @@ def plan_retirement(
         raise
     edit = _joined(_edits(prepared, snapshot, skipped), skipped, begun_us)
     return Retirement(edit, tuple(one.retired for one in prepared if one.retired is not None), skipped)
+
+
+def _dear(retired: Retired | None) -> str:
+    """Why a recipe does not pay, "" when it does."""
+    if retired is None or retired.recipe_bytes < retired.num_bytes:
+        return ""
+    return f"its recipe takes {retired.recipe_bytes:,} bytes, its files {retired.num_bytes:,}"
 
 
 def check_unchanged(

@@ -104,7 +104,7 @@ class Catalog:
         """The table object, made of the same fragments as before while its rows are the same: they hold footers."""
         source: object = attachment
         if isinstance(entry, OwnedTable):
-            source = (entry.schema_version, entry.rows_version)
+            source = (entry.schema_version, entry.rows_version, entry.name_version)  # errors bear the name
         with self._lock:
             held = self._tables.get(entry.table_id)
             if held is not None and (held[0] is source or (attachment is None and held[0] == source)):

@@ -97,13 +97,16 @@ class Recipe:
     """How the rows of a data file are rebuilt from those of others, bit for bit (:mod:`.recipe`).
 
     The object at the data file's ``path`` holds the positions; ``checksum`` is its SHA-256 in hex. ``residual`` is the
-    path of a Parquet file with the rows that no source has, "" when there are none, of ``residual_bytes``.
+    path of a Parquet file with the rows that no source has, "" when there are none, of ``residual_bytes``; ``side`` is
+    that of one with the columns that no source has, for every row in order, of ``side_bytes``.
     """
 
     checksum: str
     sources: tuple[SourceFile, ...]
     residual: str = ""
     residual_bytes: int = 0
+    side: str = ""
+    side_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,9 @@ class DataFile:
 
     ``file_id`` is unique for ever and stands for the rows: a file that becomes a recipe keeps it. ``path`` is relative
     to the lake's root. ``num_rows`` counts the rows stored, before deletes; ``num_bytes`` what it takes in the store,
-    residual rows included. ``schema_id`` names the table schema under which it was written. ``stats`` is the JSON text
-    that :mod:`.statistics` reads; empty means unknown. Files that come from a checkpoint load it when it is first read.
+    residual rows and side columns included. ``schema_id`` names the table schema under which it was written. ``stats``
+    is the JSON text that :mod:`.statistics` reads; empty means unknown. Files that come from a checkpoint load it when
+    it is first read.
     """
 
     file_id: str
@@ -133,7 +137,8 @@ class DataFile:
     def own_paths(self) -> tuple[str, ...]:
         """The objects that were written for the file alone."""
         found = (self.path, self.deletion.path) if self.deletion else (self.path,)
-        return (*found, self.recipe.residual) if self.recipe and self.recipe.residual else found
+        beside = (self.recipe.residual, self.recipe.side) if self.recipe else ()
+        return (*found, *(path for path in beside if path))
 
     def paths(self) -> tuple[str, ...]:
         """Every object that reading the file may need."""

@@ -37,6 +37,8 @@ __all__ = ["DerivedFragment", "footer_checksum"]
 
 _HELD_BYTES: Final = 64 * 2**20
 """Row groups of a source are read together up to this many stored bytes."""
+_HELD_FILES: Final = 3
+"""A source, the residual file and the side file: of each the last row group is held during a scan."""
 _TAIL_BYTES: Final = 64 * 2**10
 _SMALL_VALUES: Final = 2**21
 """Up to so many values, some 16 MiB in memory, a rebuilt file is held at once by a scan."""
@@ -52,6 +54,7 @@ class DerivedFragment(Fragment):
         "_origin",
         "_recipe",
         "_residual",
+        "_side",
         "_sources",
         "_starts",
         "_store",
@@ -92,6 +95,7 @@ class DerivedFragment(Fragment):
         self._directions: Directions | None = None
         self._sources: tuple[Fragment, ...] = ()
         self._residual: Fragment | None = None
+        self._side: Fragment | None = None
         self._starts: list[int] = []
 
     # --- the recipe ------------------------------------------------------------------------------------------------
@@ -105,7 +109,9 @@ class DerivedFragment(Fragment):
             residual_starts = np.cumsum([0, *(part.residual.count for part in found.parts)])
             self._starts = residual_starts.tolist()
             self._sources = self._opened_sources(found)
-            self._residual = self._opened_residual()
+            self._residual = self._kept(self._recipe.residual, self._recipe.residual_bytes, self._written)
+            own = pa.schema([field for field in self._written if field.name not in found.columns])
+            self._side = self._kept(self._recipe.side, self._recipe.side_bytes, own)
             self._directions = found
         return found
 
@@ -140,15 +146,15 @@ class DerivedFragment(Fragment):
             for named, source in zip(self._recipe.sources, directions.sources, strict=True)
         )
 
-    def _opened_residual(self) -> Fragment | None:
-        path = self._recipe.residual
+    def _kept(self, path: str, num_bytes: int, schema: pa.Schema) -> Fragment | None:
+        """A file of rows or columns that are kept as they are; None when there is none."""
         if not path:
             return None
         return Fragment(
             self._store.full_path(path),
-            self._written,
+            schema,
             identity=path,
-            num_bytes=self._recipe.residual_bytes,
+            num_bytes=num_bytes,
             filesystem=self._filesystem,
             file=path,
             verify=True,
@@ -173,6 +179,12 @@ class DerivedFragment(Fragment):
         """The source files, as the recipe reads them."""
         assert self.directions is not None
         return self._sources
+
+    @property
+    def side(self) -> Fragment | None:
+        """The file of columns that no source has, for every stored row in order; None when there are none."""
+        assert self.directions is not None
+        return self._side
 
     @property
     def residual(self) -> Fragment | None:
@@ -217,8 +229,8 @@ class DerivedFragment(Fragment):
             held = source.group_column_bytes(list(set(directions.columns.values())), groups)
             for name, own in directions.columns.items():
                 sizes[name] += held[own]
-        if self._residual is not None:
-            for name, num_bytes in self._residual.column_bytes().items():
+        for beside in (self._residual, self._side):
+            for name, num_bytes in beside.column_bytes().items() if beside is not None else ():
                 sizes[name] += num_bytes
         return sizes
 
@@ -243,25 +255,24 @@ class DerivedFragment(Fragment):
 
     def _part_bounds(self, columns: Sequence[str], group: int) -> dict[str, Bounds]:
         origins, columns_of = self.origins(group), self.directions.columns
-        parts: dict[str, list[tuple[Bounds, int]]] = {name: [] for name in columns}
+        wanted = [name for name in columns if name in columns_of]
+        parts: dict[str, list[tuple[Bounds, int]]] = {name: [] for name in wanted}
         for number in np.unique(origins.source).tolist():
-            rows = origins.row[origins.source == number]
-            fragment = self._residual if number < 0 else self._sources[number]
-            assert fragment is not None, "a recipe that names residual rows has their file"
-            for touched in np.unique(_groups_of(fragment, rows)).tolist():
-                known = fragment.row_group_bounds(
-                    [name if number < 0 else columns_of[name] for name in columns if name in columns_of], touched
-                )
-                for name in columns:
-                    own = name if number < 0 else columns_of.get(name, "")
-                    parts[name].append((outer(known.get(own, UNKNOWN)), fragment.row_group_rows[touched]))
-        found = {}
-        for name, pieces in parts.items():
-            if name in columns_of and pieces:
-                kinds = (self.directions.source_schema.field(columns_of[name]).type, self.schema.field(name).type)
-                bounds = in_type(outer(merged(pieces)), *kinds)
-                if bounds != UNKNOWN:
-                    found[name] = bounds
+            fragment = self._numbered(number)
+            own = {name: name if number < 0 else columns_of[name] for name in wanted}
+            for touched in np.unique(_groups_of(fragment, origins.row[origins.source == number])).tolist():
+                known = fragment.row_group_bounds(list(own.values()), touched)
+                for name in wanted:
+                    kinds = (fragment.schema.field(own[name]).type, self.schema.field(name).type)
+                    bounds = in_type(outer(known.get(own[name], UNKNOWN)), *kinds)
+                    parts[name].append((bounds, fragment.row_group_rows[touched]))
+        found = {name: outer(merged(pieces)) for name, pieces in parts.items() if pieces}
+        return {name: bounds for name, bounds in found.items() if bounds != UNKNOWN}
+
+    def _numbered(self, number: int) -> Fragment:
+        """A source, or, for -1, the residual file."""
+        found = self._residual if number < 0 else self._sources[number]
+        assert found is not None, "a recipe that names residual rows has their file"
         return found
 
     # --- rows ------------------------------------------------------------------------------------------------------
@@ -283,6 +294,23 @@ class DerivedFragment(Fragment):
         return pa.concat_tables(tables) if tables else no_rows(schema)
 
     def _rebuilt_part(self, number: int, schema: pa.Schema, held: _Held) -> pa.Table:
+        part, columns_of = self.directions.parts[number], self.directions.columns
+        mapped = pa.schema([field for field in schema if field.name in columns_of])
+        own = pa.schema([field for field in schema if field.name not in columns_of])
+        table = self._from_sources(number, mapped, held) if len(mapped) else None
+        if len(own):
+            assert self._side is not None, "a recipe that lacks columns has a side file"
+            start = sum(self.row_group_rows[:number])
+            rows = np.arange(start, start + part.num_rows, dtype=np.int64)
+            beside = pa.concat_tables(list(_gathered(self._side, own.names, rows, own, held)))
+            columns = {} if table is None else dict(zip(mapped.names, table.columns, strict=True))
+            columns |= dict(zip(own.names, beside.columns, strict=True))
+            table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+        assert table is not None, "some column is read"
+        return _with_dictionaries(table, part)
+
+    def _from_sources(self, number: int, schema: pa.Schema, held: _Held) -> pa.Table:
+        """The columns of a part that its sources have, in the part's order."""
         part, origins = self.directions.parts[number], self.origins(number)
         order = None
         if not (part.rows.is_ascending and not part.residual.count):
@@ -291,7 +319,8 @@ class DerivedFragment(Fragment):
         pieces: list[pa.Table] = []
         edges = np.flatnonzero(np.diff(origins.source)) + 1
         for rows, source in zip(np.split(origins.row, edges), origins.source[np.r_[0, edges]].tolist(), strict=True):
-            pieces += self._gathered(source, rows, schema, held)
+            own = [name if source < 0 else self.directions.columns[name] for name in schema.names]
+            pieces += _gathered(self._numbered(source), own, rows, schema, held)
         table = pa.concat_tables(pieces) if pieces else no_rows(schema)
         if table.num_rows != part.num_rows:
             raise Corrupt(f"{self._origin.path} finds {table.num_rows:,} of {part.num_rows:,} rows")
@@ -299,48 +328,50 @@ class DerivedFragment(Fragment):
             place = np.empty_like(order)
             place[order] = np.arange(len(order))
             table = keep_rows(table.combine_chunks(), pa.array(place))
-        return _with_dictionaries(table, part)
+        return table
 
-    def _gathered(self, number: int, rows: npt.NDArray[np.int64], schema: pa.Schema, held: _Held) -> Iterator[pa.Table]:
-        """The rows of one source (-1: the residual file), ascending, in ``schema``."""
-        fragment = self._residual if number < 0 else self._sources[number]
-        assert fragment is not None, "a recipe that names residual rows has their file"
-        own = [name if number < 0 else self.directions.columns[name] for name in schema.names]
-        for first, groups, within in _chunks(fragment, rows):
-            table = held.read(fragment, own, groups)
-            local = rows[within] - first
-            gaps = np.flatnonzero(np.diff(np.asarray(groups)) > 1)
-            if gaps.size:  # row groups between them were not read
-                counts, starts = np.asarray(fragment.row_group_rows), _group_starts(fragment)
-                place = np.concatenate([[0], np.cumsum(counts[groups])[:-1]])
-                at = np.searchsorted(np.asarray(groups), _groups_of(fragment, rows[within]))
-                local = rows[within] - starts[np.asarray(groups)[at]] + place[at]
-            if len(local) and local[-1] >= table.num_rows:
-                raise Corrupt(f"{fragment.path} has too few rows", path=fragment.path)
-            if local[-1] - local[0] + 1 == len(local) and (np.diff(local) == 1).all():
-                picked = table.slice(int(local[0]), len(local))
-            else:
-                picked = keep_rows(table, pa.array(local))
-            yield conform(picked.rename_columns(schema.names), schema)
+
+def _gathered(
+    fragment: Fragment, own: _Columns, rows: npt.NDArray[np.int64], schema: pa.Schema, held: _Held
+) -> Iterator[pa.Table]:
+    """Rows of a file, ascending, its columns ``own`` as ``schema``."""
+    for first, groups, within in _chunks(fragment, rows):
+        table = held.read(fragment, own, groups)
+        local = rows[within] - first
+        gaps = np.flatnonzero(np.diff(np.asarray(groups)) > 1)
+        if gaps.size:  # row groups between them were not read
+            counts, starts = np.asarray(fragment.row_group_rows), _group_starts(fragment)
+            place = np.concatenate([[0], np.cumsum(counts[groups])[:-1]])
+            at = np.searchsorted(np.asarray(groups), _groups_of(fragment, rows[within]))
+            local = rows[within] - starts[np.asarray(groups)[at]] + place[at]
+        if len(local) and local[-1] >= table.num_rows:
+            raise Corrupt(f"{fragment.path} has too few rows", path=fragment.path)
+        if local[-1] - local[0] + 1 == len(local) and (np.diff(local) == 1).all():
+            picked = table.slice(int(local[0]), len(local))
+        else:
+            picked = keep_rows(table, pa.array(local))
+        yield conform(picked.rename_columns(schema.names), schema)
 
 
 class _Held:
-    """The last row group that was read, for the next part that begins in it."""
+    """The last row group that was read of each file, for the next part that begins in it."""
 
     def __init__(self) -> None:
-        self._key: tuple[int, int] | None = None
-        self._table: pa.Table | None = None
+        self._last: dict[int, tuple[int, pa.Table]] = {}
 
     def read(self, fragment: Fragment, columns: _Columns, groups: list[int]) -> pa.Table:
         """The columns of these row groups, ascending; the first may be the one that is held."""
-        kept = self._table if self._key == (id(fragment), groups[0]) else None
-        rest = groups if kept is None else groups[1:]
-        tables = [] if kept is None else [kept]
+        group, kept = self._last.get(id(fragment), (-1, None))
+        rest = groups[1:] if group == groups[0] else groups
+        tables = [kept] if group == groups[0] else []
         if rest:
             tables.append(fragment.read(list(dict.fromkeys(columns)), rest))
         table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
         last = fragment.row_group_rows[groups[-1]]
-        self._key, self._table = (id(fragment), groups[-1]), table.slice(table.num_rows - last)
+        self._last.pop(id(fragment), None)
+        self._last[id(fragment)] = (groups[-1], table.slice(table.num_rows - last))
+        while len(self._last) > _HELD_FILES:
+            del self._last[next(iter(self._last))]
         return table.select(columns)
 
 

@@ -19,7 +19,7 @@ from .conversion import convert, map_children, stored_type
 from .recipe import Origins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -59,88 +59,123 @@ def derived_text(fragment: DerivedFragment, names: Sequence[str], words: Words) 
 
 
 def _text(fragment: DerivedFragment, names: Sequence[str], words: Words) -> DerivedText:
-    files, origins = _alive(fragment)
     stem = "lakelet " + hashlib.sha256(fragment.identity.encode() + fragment.path.encode()).hexdigest()[:24]
-    if not all(_same_cast(file, fragment, number, len(files)) for number, file in enumerate(files)):
+    files = [*fragment.sources(), *([fragment.residual] if fragment.residual else [])]
+    every = [*files, *([fragment.side] if fragment.side else [])]
+    if not all(_same_cast(file, fragment) for file in every):
         values = [words.cast(f"c{i}", one.type) for i, one in enumerate(fragment.schema)]
         aliases = ", ".join(f"c{i}" for i in range(len(fragment.schema)))
         text = f"SELECT {_named(values, names, words)} FROM {words.quote(stem)} AS t({aliases})"
         return DerivedText(text, {stem: _handed_over(fragment.read())})
+    origins, stored = _alive(fragment, len(files) - 1)
     if not len(origins):
         nulls = [words.null(one.type) for one in fragment.schema]
         return DerivedText(f"SELECT {_named(nulls, names, words)} WHERE false")
-    made = DerivedText("")
     step = np.diff(origins.source.astype(np.int64))
     in_order = bool(((step > 0) | ((step == 0) & (np.diff(origins.row) > 0))).all())
-    branches = []
     order = np.arange(len(origins)) if in_order else np.argsort(origins.source, kind="stable")
     sources = origins.source[order]
-    edges = np.flatnonzero(np.diff(sources)) + 1
-    for at, place in enumerate(np.split(order, edges)):
-        number = int(sources[np.r_[0, edges][at]])
-        residual = number == len(files) - 1 and bool(fragment.residual)
-        values = _values(files[number], fragment, residual, words)
-        scan = _scan(files[number], words)
-        rows = origins.row[place]
-        if in_order:
-            picked = _picked(rows, made, stem, at, words)
-            branches.append(f"SELECT {_named(values, names, words)} FROM {scan} WHERE {picked}")
-        else:
-            positions = f"{stem} {at}"
-            made.tables[positions] = pa.table({"row": rows, "place": place})
-            branches.append(
-                f"SELECT p.place, {', '.join(values)} FROM {scan} JOIN {words.quote(positions)} AS p "
-                "ON t.file_row_number = p.row"
-            )
-    if in_order:
-        made.text = " UNION ALL ".join(branches)
-    else:
-        aliases = [f"v{i}" for i in range(len(names))]  # a column may be called place
-        inner = f"({' UNION ALL '.join(branches)}) AS t(place, {', '.join(aliases)})"
-        made.text = f"SELECT {_named(aliases, names, words)} FROM {inner} ORDER BY t.place"
+    cuts = np.flatnonzero(np.diff(sources)) + 1
+    runs = [
+        _Run(files[int(sources[start])], origins.row[places], stored[places])
+        for start, places in zip(np.r_[0, cuts].tolist(), np.split(order, cuts), strict=True)
+    ]
+    if in_order and fragment.side is None:
+        return _streamed(runs, fragment, stem, names, words)
+    return _put_in_order(runs, fragment, stem, names, words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Rows of one file, and which stored rows of the rebuilt file they are."""
+
+    file: Fragment
+    rows: NDArray[np.int64]
+    stored: NDArray[np.int64]
+
+
+def _streamed(
+    runs: Sequence[_Run], fragment: DerivedFragment, stem: str, names: Sequence[str], words: Words
+) -> DerivedText:
+    """Runs that follow each other as their rows do in the files."""
+    made = DerivedText("")
+    branches = []
+    for at, run in enumerate(runs):
+        values = _named(_values(run.file, fragment, words), names, words)
+        branches.append(
+            f"SELECT {values} FROM {_scan(run.file, words)} WHERE {_picked(run.rows, made, stem, at, words)}"
+        )
+    made.text = " UNION ALL ".join(branches)
     return made
 
 
-def _alive(fragment: DerivedFragment) -> tuple[list[Fragment], Origins]:
-    """The files that rows come from, the residual one last, and the origins of the live rows among them."""
-    files = list(fragment.sources())
+def _put_in_order(
+    runs: Sequence[_Run], fragment: DerivedFragment, stem: str, names: Sequence[str], words: Words
+) -> DerivedText:
+    """Rows joined to their places, columns of the side file joined by place, and all sorted by it."""
+    made = DerivedText("")
+    branches = []
+    for at, run in enumerate(runs):
+        positions = f"{stem} {at}"
+        made.tables[positions] = pa.table({"row": run.rows, "place": run.stored})
+        listed = ", ".join(_values(run.file, fragment, words))
+        branches.append(
+            f"SELECT p.place, {listed} FROM {_scan(run.file, words)} JOIN {words.quote(positions)} AS p "
+            "ON t.file_row_number = p.row"
+        )
+    aliases = [f"v{i}" for i in range(len(names))]  # a column may be called place
+    source = f"({' UNION ALL '.join(branches)}) AS t(place, {', '.join(aliases)})"
+    values = [f"t.{alias}" for alias in aliases]
+    side = fragment.side
+    if side is not None:
+        source += f" JOIN {_scan(side, words, 's')} ON s.file_row_number = t.place"
+        for at, own in enumerate(_values(side, fragment, words, "s.")):
+            if side.file_schema.get_field_index(fragment.schema.names[at]) >= 0:
+                values[at] = own
+    made.text = f"SELECT {_named(values, names, words)} FROM {source} ORDER BY t.place"
+    return made
+
+
+def _alive(fragment: DerivedFragment, residual: int) -> tuple[Origins, NDArray[np.int64]]:
+    """The origins of the live rows, those of the residual file under its number, and which stored rows they are."""
     parts = [fragment.origins(part) for part in range(len(fragment.row_group_rows))]
     source = np.concatenate([part.source for part in parts] or [np.empty(0, np.int32)])
     row = np.concatenate([part.row for part in parts] or [np.empty(0, np.int64)])
-    if fragment.residual is not None:
-        source = np.where(source < 0, len(files), source).astype(np.int32)
-        files.append(fragment.residual)
+    stored = np.arange(len(row), dtype=np.int64)
+    source = np.where(source < 0, residual, source).astype(np.int32)
     if fragment.num_deleted_rows:
-        alive = np.ones(len(row), np.bool_)
-        alive[fragment.deleted()] = False
-        source, row = source[alive], row[alive]
-    return files, Origins(source, row)
+        stored = np.delete(stored, fragment.deleted())
+    return Origins(source[stored], row[stored]), stored
 
 
-def _scan(file: Fragment, words: Words) -> str:
-    aliases = ", ".join(f"c{i}" for i in range(len(file.file_schema)))
-    return f"read_parquet([{words.path(file.path)}], hive_partitioning=false) AS t({aliases})"
+def _scan(file: Fragment, words: Words, alias: str = "t") -> str:
+    columns = ", ".join(f"c{i}" for i in range(len(file.file_schema)))
+    return f"read_parquet([{words.path(file.path)}], hive_partitioning=false) AS {alias}({columns})"
 
 
 def _named(values: Sequence[str], names: Sequence[str], words: Words) -> str:
     return ", ".join(f"{value} AS {words.quote(name)}" for value, name in zip(values, names, strict=True))
 
 
-def _values(file: Fragment, fragment: DerivedFragment, residual: bool, words: Words) -> list[str]:
+def _values(file: Fragment, fragment: DerivedFragment, words: Words, prefix: str = "") -> list[str]:
     """The values of our columns as expressions over one file, by place: names may differ in case only."""
     values = []
-    of_source: Mapping[str, str] = fragment.directions.columns
     for one in fragment.schema:
-        own = one.name if residual else of_source.get(one.name)
-        place = -1 if own is None else file.file_schema.get_field_index(own)
+        place = _place(file, fragment, one.name)
         if place < 0:
             value = words.null(one.type)
-        elif file.file_schema.field(place).type.equals(one.type):
-            value = f"c{place}"
+        elif _is_stored_as(file.file_schema.field(place).type, one.type):
+            value = f"{prefix}c{place}"
         else:
-            value = words.cast(f"c{place}", one.type)
+            value = words.cast(f"{prefix}c{place}", one.type)
         values.append(value)
     return values
+
+
+def _place(file: Fragment, fragment: DerivedFragment, name: str) -> int:
+    """Where a file has a column of ours, -1 for nowhere. Rows and columns that are kept apart have our own names."""
+    own = name if file is fragment.residual or file is fragment.side else fragment.directions.columns.get(name)
+    return -1 if own is None else int(file.file_schema.get_field_index(own))
 
 
 def _picked(rows: NDArray[np.int64], made: DerivedText, stem: str, at: int, words: Words) -> str:
@@ -156,20 +191,20 @@ def _picked(rows: NDArray[np.int64], made: DerivedText, stem: str, at: int, word
     return f"{between} AND get_bit({string}, (file_row_number - {low})::INTEGER) = 1"
 
 
-def _same_cast(file: Fragment, fragment: DerivedFragment, number: int, count: int) -> bool:
+def _same_cast(file: Fragment, fragment: DerivedFragment) -> bool:
     """Whether DuckDB's casts of this file's columns give what Arrow's do."""
-    residual = fragment.residual is not None and number == count - 1
-    for one in fragment.schema:
-        own = one.name if residual else fragment.directions.columns.get(one.name)
-        place = -1 if own is None else file.file_schema.get_field_index(own)
-        if place >= 0 and not _exact(file.file_schema.field(place).type, one.type):
-            return False
-    return True
+    places = [(_place(file, fragment, one.name), one.type) for one in fragment.schema]
+    return all(place < 0 or _exact(file.file_schema.field(place).type, kind) for place, kind in places)
+
+
+def _is_stored_as(a: pa.DataType, b: pa.DataType) -> bool:
+    """Whether DuckDB finds in a file's column of type ``a`` what it would find in one of type ``b``."""
+    return bool(a.equals(b) or _plain(a, exact=True).equals(_plain(b, exact=True)))
 
 
 def _exact(a: pa.DataType, b: pa.DataType) -> bool:
     types = pa.types
-    if a.equals(b):
+    if _is_stored_as(a, b):
         return True
     if types.is_dictionary(a) or types.is_dictionary(b):
         return _exact(*(kind.value_type if types.is_dictionary(kind) else kind for kind in (a, b)))
@@ -196,18 +231,23 @@ def _handed_over(table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, names=[f"c{i}" for i in range(len(columns))])
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def _plain(kind: pa.DataType, *, exact: bool = False) -> pa.DataType:
+    """The type without what DuckDB does not see. With ``exact`` types stay of which it sees less than their values:
+    durations, which are numbers to it, and decimals of more than 38 digits, which it rounds.
+    """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        return kind if kind.extension_name in _KNOWN_EXTENSIONS else _plain(kind.storage_type)
+        return kind if kind.extension_name in _KNOWN_EXTENSIONS else _plain(kind.storage_type, exact=exact)
     if types.is_dictionary(kind):
-        return _plain(kind.value_type)
+        return _plain(kind.value_type, exact=exact)
     if types.is_duration(kind):
-        return pa.int64()
+        return kind if exact else pa.int64()
     if types.is_float16(kind):
         return pa.float32()
+    if types.is_decimal(kind) and kind.precision <= 38:
+        return pa.decimal128(kind.precision, kind.scale)
     if types.is_decimal(kind):
-        return pa.decimal128(kind.precision, kind.scale) if kind.precision <= 38 else pa.float64()
-    if types.is_list_view(kind) or types.is_large_list_view(kind):
-        return pa.large_list(kind.value_field.with_type(_plain(kind.value_type)))
-    return map_children(stored_type(kind), _plain)
+        return kind if exact else pa.float64()
+    if _is_text(kind):
+        return pa.large_string()
+    return map_children(stored_type(kind), lambda child: _plain(child, exact=exact))

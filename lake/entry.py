@@ -282,8 +282,9 @@ def _deletion(value: Any) -> DeletionFile:
 
 def _recipe(value: Any) -> Recipe:
     recipe: Recipe = _value(Recipe, value)
-    if recipe.residual:
-        check_path(recipe.residual)
+    for path in (recipe.residual, recipe.side):
+        if path:
+            check_path(path)
     return recipe
 
 

@@ -55,6 +55,7 @@ class Fragment:
         "_filesystem",
         "_metadata",
         "_metadata_source",
+        "_row_group_rows",
         "_stored_rows",
         "_verify",
         "identity",
@@ -91,6 +92,7 @@ class Fragment:
         self._filesystem = filesystem
         self._file = file
         self._metadata_source = metadata
+        self._row_group_rows: list[int] | None = None
         self._metadata: pq.FileMetaData | None = None
         self._file_schema: pa.Schema | None = None
         self._constants = dict(constants or {})
@@ -148,9 +150,11 @@ class Fragment:
 
     @property
     def row_group_rows(self) -> list[int]:
-        """Stored rows of each row group."""
-        metadata = self.metadata
-        return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        """Stored rows of each row group. Not to be changed."""
+        if self._row_group_rows is None:
+            metadata = self.metadata
+            self._row_group_rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        return self._row_group_rows
 
     def column_bytes(self) -> dict[str, int]:
         """Compressed bytes in the file of each column that it holds."""

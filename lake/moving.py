@@ -15,7 +15,7 @@ from .derived import DerivedFragment, footer_checksum
 from .errors import Corrupt
 from .layout import ParquetLayout
 from .recipe import Origins, Source, make_part, source_starts
-from .recipe_writer import put_recipe, write_residual
+from .recipe_writer import Beside, put_recipe, write_residual
 from .schema import decode_schema
 from .snapshot import OwnedTable
 from .table import owned_fragment
@@ -149,11 +149,17 @@ def moved_file(store: Store, entry: OwnedTable, file: DataFile, moves: Moves) ->
     ]
     directions = replace(_current(stored.directions, named[0], moves), sources=known, parts=tuple(parts))
     residual = write_residual(store, entry.table_id, own, file.schema_id, mapped, stored.batches())
-    made = put_recipe(store, entry.table_id, file, directions, named, residual)
+    beside = Beside(
+        residual.path if residual else "",
+        residual.num_bytes if residual else 0,
+        file.recipe.side,
+        file.recipe.side_bytes,
+    )
+    made = put_recipe(store, entry.table_id, file, directions, named, beside)
     try:
         _compare(stored, owned_fragment(store, made, own, own, entry.name), entry.name)
     except BaseException:
-        store.delete(made.own_paths())
+        store.delete([path for path in made.own_paths() if path != beside.side])
         raise
     return (made.with_deletion(file.deletion),)
 

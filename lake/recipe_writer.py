@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .recipe import Directions, Origins
     from .store import Store
 
-__all__ = ["put_recipe", "write_residual"]
+__all__ = ["Beside", "put_recipe", "write_residual", "write_side"]
 
 
 class _OneFileLayout(ParquetLayout):
@@ -37,21 +38,30 @@ class _OneFileLayout(ParquetLayout):
 _ONE_FILE: Final = _OneFileLayout(file_bytes=2**62)
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is kept of a file as it is: path and bytes of its residual rows and of its side columns, "" for none."""
+
+    residual: str = ""
+    residual_bytes: int = 0
+    side: str = ""
+    side_bytes: int = 0
+
+
 def put_recipe(
     store: Store,
     table_id: str,
     file: DataFile,
     directions: Directions,
     sources: Sequence[SourceFile],
-    residual: DataFile | None,
+    beside: Beside,
 ) -> DataFile:
     """Write the recipe that stands for ``file``'s rows: that file with another path, durable, without deletions."""
     data, checksum = encode_recipe(directions)
     path = f"{DATA}{table_id}/{file.file_id}.{uuid.uuid4().hex}.recipe.parquet"
     store.put(path, data)
-    residual_bytes = residual.num_bytes if residual else 0
-    recipe = Recipe(checksum, tuple(sources), residual.path if residual else "", residual_bytes)
-    num_bytes = len(data) + residual_bytes
+    recipe = Recipe(checksum, tuple(sources), beside.residual, beside.residual_bytes, beside.side, beside.side_bytes)
+    num_bytes = len(data) + beside.residual_bytes + beside.side_bytes
     return DataFile(file.file_id, path, file.num_rows, num_bytes, file.schema_id, file.stats, None, recipe)
 
 
@@ -74,5 +84,17 @@ def write_residual(
                 yield from keep_rows(table, pa.array(rows)).to_batches()
 
     reader = pa.RecordBatchReader.from_batches(schema, batches())
+    (file,) = write_files(store, table_id, reader, schema, schema_id, _ONE_FILE)
+    return file
+
+
+def write_side(
+    store: Store, table_id: str, schema: pa.Schema, schema_id: int, originals: Iterable[pa.Table]
+) -> DataFile | None:
+    """Write the columns of ``schema`` of all rows, in order; None when there are none."""
+    if not len(schema):
+        return None
+    batches = (batch for table in originals for batch in table.select(schema.names).to_batches())
+    reader = pa.RecordBatchReader.from_batches(schema, batches)
     (file,) = write_files(store, table_id, reader, schema, schema_id, _ONE_FILE)
     return file
