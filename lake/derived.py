@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .conversion import conform, keep_rows, no_rows
+from .conversion import keep_rows, no_rows
 from .errors import Corrupt, LakeletError, NotFound
 from .fragment import Fragment
+from .gathering import Held, gathered, groups_of
 from .recipe import Directions, Origins, decode_recipe
 from .statistics import UNKNOWN, Bounds, in_type, merged, outer
 
@@ -35,13 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DerivedFragment", "footer_checksum"]
 
-_HELD_BYTES: Final = 64 * 2**20
-"""Row groups of a source are read together up to this many stored bytes."""
-_HELD_FILES: Final = 3
-"""A source, the residual file and the side file: of each the last row group is held during a scan."""
 _TAIL_BYTES: Final = 64 * 2**10
 _SMALL_VALUES: Final = 2**21
 """Up to so many values, some 16 MiB in memory, a rebuilt file is held at once by a scan."""
+_TOGETHER_VALUES: Final = 2**24
+"""Parts whose rows are scattered are rebuilt together, up to so many values, some 128 MiB, in one pass over sources."""
 
 _Columns = list[str]
 
@@ -241,7 +240,7 @@ class DerivedFragment(Fragment):
             origins = self.origins(part)
             for number in np.unique(origins.source[origins.source >= 0]).tolist():
                 rows = origins.row[origins.source == number]
-                found[number].update(np.unique(_groups_of(self._sources[number], rows)).tolist())
+                found[number].update(np.unique(groups_of(self._sources[number], rows)).tolist())
         return [sorted(groups) for groups in found]
 
     def stored_forms(self, columns: Sequence[str]) -> tuple[Hashable, ...] | None:
@@ -260,7 +259,7 @@ class DerivedFragment(Fragment):
         for number in np.unique(origins.source).tolist():
             fragment = self._numbered(number)
             own = {name: name if number < 0 else columns_of[name] for name in wanted}
-            for touched in np.unique(_groups_of(fragment, origins.row[origins.source == number])).tolist():
+            for touched in np.unique(groups_of(fragment, origins.row[origins.source == number])).tolist():
                 known = fragment.row_group_bounds(list(own.values()), touched)
                 for name in wanted:
                     kinds = (fragment.schema.field(own[name]).type, self.schema.field(name).type)
@@ -279,128 +278,93 @@ class DerivedFragment(Fragment):
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The live rows, part by part; a row group in which two parts meet is read once."""
-        held = _Held()
-        for part in range(len(self.row_group_rows)):
-            yield self._finished(columns, [part], partial(self._rebuilt, held=held))
+        held = Held()
+        names = self.schema.names if columns is None else columns
+        for run in self._together(range(len(self.row_group_rows)), len(names)):
+            made: dict[int, pa.Table] = {}
+
+            def stored(names: _Columns, _: object, run: range = run, made: dict[int, pa.Table] = made) -> pa.Table:
+                if not made:
+                    made.update(zip(run, self._rebuilt(names, run, held), strict=True))
+                return made.pop(min(made))
+
+            for part in run:
+                yield self._finished(columns, [part], stored)
 
     def _read_stored(self, names: _Columns, row_groups: Sequence[int] | None) -> pa.Table:
-        return self._rebuilt(names, row_groups, _Held())
-
-    def _rebuilt(self, names: _Columns, row_groups: Sequence[int] | None, held: _Held) -> pa.Table:
         parts = range(len(self.directions.parts)) if row_groups is None else row_groups
-        schema = pa.schema([self._written.field(name) for name in names])
-        with self.naming():
-            tables = [self._rebuilt_part(part, schema, held) for part in parts]
-        return pa.concat_tables(tables) if tables else no_rows(schema)
+        held = Held()
+        tables = [table for run in self._together(parts, len(names)) for table in self._rebuilt(names, run, held)]
+        return pa.concat_tables(tables) if tables else no_rows(pa.schema([self._written.field(n) for n in names]))
 
-    def _rebuilt_part(self, number: int, schema: pa.Schema, held: _Held) -> pa.Table:
-        part, columns_of = self.directions.parts[number], self.directions.columns
+    def _together(self, parts: Sequence[int], width: int) -> Iterator[range]:
+        """Runs of parts to rebuild in one pass: one by one where rows keep their order, else as many as may be held."""
+        run: list[int] = []
+        values = 0
+        for part in parts:
+            found = self.directions.parts[part]
+            size = found.num_rows * max(1, width)
+            joins = run and part == run[-1] + 1 and not found.rows.is_ascending and values + size <= _TOGETHER_VALUES
+            if not joins and run:
+                yield range(run[0], run[-1] + 1)
+                run, values = [], 0
+            run.append(part)
+            values += size
+            if found.rows.is_ascending:
+                yield range(part, part + 1)
+                run, values = [], 0
+        if run:
+            yield range(run[0], run[-1] + 1)
+
+    def _rebuilt(self, names: _Columns, run: range, held: Held) -> list[pa.Table]:
+        """The stored rows of consecutive parts, a table each."""
+        columns_of = self.directions.columns
+        schema = pa.schema([self._written.field(name) for name in names])
         mapped = pa.schema([field for field in schema if field.name in columns_of])
         own = pa.schema([field for field in schema if field.name not in columns_of])
-        table = self._from_sources(number, mapped, held) if len(mapped) else None
-        if len(own):
-            assert self._side is not None, "a recipe that lacks columns has a side file"
-            start = sum(self.row_group_rows[:number])
-            rows = np.arange(start, start + part.num_rows, dtype=np.int64)
-            beside = pa.concat_tables(list(_gathered(self._side, own.names, rows, own, held)))
-            columns = {} if table is None else dict(zip(mapped.names, table.columns, strict=True))
-            columns |= dict(zip(own.names, beside.columns, strict=True))
-            table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-        assert table is not None, "some column is read"
-        return _with_dictionaries(table, part)
+        columns: dict[str, pa.ChunkedArray] = {}
+        with self.naming():
+            if len(mapped):
+                columns |= zip(mapped.names, self._from_sources(run, mapped, held).columns, strict=True)
+            if len(own):
+                assert self._side is not None, "a recipe that lacks columns has a side file"
+                start = sum(self.row_group_rows[: run.start])
+                rows = np.arange(start, start + self._rows_of(run), dtype=np.int64)
+                beside = pa.concat_tables(list(gathered(self._side, own.names, rows, own, held)))
+                columns |= zip(own.names, beside.columns, strict=True)
+        table = pa.Table.from_arrays([columns[name] for name in names], schema=schema)
+        tables, start = [], 0
+        for number in run:
+            part = self.directions.parts[number]
+            tables.append(_with_dictionaries(table.slice(start, part.num_rows), part))
+            start += part.num_rows
+        return tables
 
-    def _from_sources(self, number: int, schema: pa.Schema, held: _Held) -> pa.Table:
-        """The columns of a part that its sources have, in the part's order."""
-        part, origins = self.directions.parts[number], self.origins(number)
+    def _rows_of(self, run: range) -> int:
+        return sum(self.row_group_rows[run.start : run.stop])
+
+    def _from_sources(self, run: range, schema: pa.Schema, held: Held) -> pa.Table:
+        """The columns of these parts that their sources have, in the parts' order."""
+        found = [self.origins(number) for number in run]
+        origins = Origins(np.concatenate([o.source for o in found]), np.concatenate([o.row for o in found]))
         order = None
-        if not (part.rows.is_ascending and not part.residual.count):
+        step = np.diff(origins.source.astype(np.int64))
+        if not ((step > 0) | ((step == 0) & (np.diff(origins.row) > 0))).all():
             order = np.lexsort((origins.row, origins.source))
             origins = Origins(origins.source[order], origins.row[order])
         pieces: list[pa.Table] = []
         edges = np.flatnonzero(np.diff(origins.source)) + 1
         for rows, source in zip(np.split(origins.row, edges), origins.source[np.r_[0, edges]].tolist(), strict=True):
             own = [name if source < 0 else self.directions.columns[name] for name in schema.names]
-            pieces += _gathered(self._numbered(source), own, rows, schema, held)
+            pieces += gathered(self._numbered(source), own, rows, schema, held)
         table = pa.concat_tables(pieces) if pieces else no_rows(schema)
-        if table.num_rows != part.num_rows:
-            raise Corrupt(f"{self._origin.path} finds {table.num_rows:,} of {part.num_rows:,} rows")
-        if order is not None and not (np.diff(order) > 0).all():
+        if table.num_rows != self._rows_of(run):
+            raise Corrupt(f"{self._origin.path} finds {table.num_rows:,} of {self._rows_of(run):,} rows")
+        if order is not None:
             place = np.empty_like(order)
             place[order] = np.arange(len(order))
             table = keep_rows(table.combine_chunks(), pa.array(place))
         return table
-
-
-def _gathered(
-    fragment: Fragment, own: _Columns, rows: npt.NDArray[np.int64], schema: pa.Schema, held: _Held
-) -> Iterator[pa.Table]:
-    """Rows of a file, ascending, its columns ``own`` as ``schema``."""
-    for first, groups, within in _chunks(fragment, rows):
-        table = held.read(fragment, own, groups)
-        local = rows[within] - first
-        gaps = np.flatnonzero(np.diff(np.asarray(groups)) > 1)
-        if gaps.size:  # row groups between them were not read
-            counts, starts = np.asarray(fragment.row_group_rows), _group_starts(fragment)
-            place = np.concatenate([[0], np.cumsum(counts[groups])[:-1]])
-            at = np.searchsorted(np.asarray(groups), _groups_of(fragment, rows[within]))
-            local = rows[within] - starts[np.asarray(groups)[at]] + place[at]
-        if len(local) and local[-1] >= table.num_rows:
-            raise Corrupt(f"{fragment.path} has too few rows", path=fragment.path)
-        if local[-1] - local[0] + 1 == len(local) and (np.diff(local) == 1).all():
-            picked = table.slice(int(local[0]), len(local))
-        else:
-            picked = keep_rows(table, pa.array(local))
-        yield conform(picked.rename_columns(schema.names), schema)
-
-
-class _Held:
-    """The last row group that was read of each file, for the next part that begins in it."""
-
-    def __init__(self) -> None:
-        self._last: dict[int, tuple[int, pa.Table]] = {}
-
-    def read(self, fragment: Fragment, columns: _Columns, groups: list[int]) -> pa.Table:
-        """The columns of these row groups, ascending; the first may be the one that is held."""
-        group, kept = self._last.get(id(fragment), (-1, None))
-        rest = groups[1:] if group == groups[0] else groups
-        tables = [kept] if group == groups[0] else []
-        if rest:
-            tables.append(fragment.read(list(dict.fromkeys(columns)), rest))
-        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-        last = fragment.row_group_rows[groups[-1]]
-        self._last.pop(id(fragment), None)
-        self._last[id(fragment)] = (groups[-1], table.slice(table.num_rows - last))
-        while len(self._last) > _HELD_FILES:
-            del self._last[next(iter(self._last))]
-        return table.select(columns)
-
-
-def _chunks(fragment: Fragment, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, list[int], slice]]:
-    """Row groups to read together for ascending rows: the first one's first row, the groups, and which rows those
-    are.
-    """
-    if not len(rows):
-        return
-    starts, of_row = _group_starts(fragment), _groups_of(fragment, rows)
-    group_bytes = fragment.num_bytes / max(1, len(starts) - 1)
-    most = max(1, int(_HELD_BYTES / max(1.0, group_bytes)))
-    groups, firsts = np.unique(of_row, return_index=True)
-    ends = np.r_[firsts[1:], len(rows)]
-    for at in range(0, len(groups), most):
-        chosen = groups[at : at + most].tolist()
-        yield int(starts[chosen[0]]), chosen, slice(int(firsts[at]), int(ends[min(at + most, len(groups)) - 1]))
-
-
-def _group_starts(fragment: Fragment) -> npt.NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(fragment.row_group_rows)]).astype(np.int64)
-
-
-def _groups_of(fragment: Fragment, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The row group of each row. Raises Corrupt for a row that the file does not have."""
-    starts = _group_starts(fragment)
-    if len(rows) and int(rows.max()) >= starts[-1]:
-        raise Corrupt(f"{fragment.path} has {starts[-1]:,} rows, too few for the recipe", path=fragment.path)
-    return np.searchsorted(starts, rows, side="right") - 1
 
 
 def _with_dictionaries(table: pa.Table, part: Part) -> pa.Table:
