@@ -17,7 +17,7 @@ from ..lake.errors import InvalidInput
 from ..lake.recipe import Origins
 from .hashing import ValueHasher
 from .schema_graph import normalised, schema_graph
-from .sorted_rows import concatenate
+from .sorted_rows import concatenate, stable_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +35,8 @@ _ROW_BYTES: Final = 96
 """Memory that one row of the child, and one of the parent that may be it, take while they are matched."""
 _COMPILED_VALUES: Final = 60_000_000
 _COMPILED_ROWS: Final = 1 << 16
+_FILTER_BITS_MOST: Final = 28
+"""The filter takes a byte for each of so many bits' values: 256 MiB."""
 
 
 def column_map(child: pa.Schema, parent: pa.Schema, *, partly: bool = False) -> dict[str, str]:
@@ -133,16 +135,14 @@ _NO_ROW: Final = np.empty(0, np.int64)
 
 
 def _found(child: Lanes, parent: Table, columns: Mapping[str, str], hasher: ValueHasher) -> Origins:
-    wanted = np.unique(child.lo)
+    wanted = _Filter(child.lo)
     names = list(columns)
     lanes: list[Lanes] = []
     places: list[NDArray[np.int64]] = []
     starts = [0]
     for fragment in parent.fragments():
         for group, hashed in enumerate(_hashed(fragment, [columns[name] for name in names], names, hasher)):
-            at = np.searchsorted(wanted, hashed.lo)
-            at[at == len(wanted)] = 0
-            hits = np.flatnonzero(wanted[at] == hashed.lo)
+            hits = wanted.rows(hashed.lo)
             if hits.size:
                 lanes.append(hashed.take(hits))
                 places.append(fragment.positions([group])[hits] + starts[-1])
@@ -160,16 +160,26 @@ def _found(child: Lanes, parent: Table, columns: Mapping[str, str], hasher: Valu
     return Origins(source.astype(np.int32), row)
 
 
+class _Filter:
+    """A table of bytes, indexed by the highest bits of a hash: which rows of the parent are worth keeping at all."""
+
+    def __init__(self, lo: NDArray[np.uint64]) -> None:
+        bits = min(_FILTER_BITS_MOST, max(8, len(lo).bit_length() + 4))
+        self._shift = np.uint64(64 - bits)
+        self._marked = np.zeros(1 << bits, np.bool_)
+        self._marked[lo >> self._shift] = True
+
+    def rows(self, lo: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Positions of the hashes that may be among those that were marked."""
+        return np.flatnonzero(self._marked[lo >> self._shift])
+
+
 def _chosen(child: Lanes, parent: Lanes) -> NDArray[np.int64]:
     """For each child row the parent row to take, by its place in ``parent``, whose rows are in order; -1 for none."""
-    order = np.argsort(parent.lo, kind="stable")
-    low = parent.lo[order]
-    first = np.searchsorted(low, child.lo, side="left")
-    after = np.searchsorted(low, child.lo, side="right")
-    count = after - first
-    single = bool((count <= 1).all())
-    if single:
-        taken = np.where(count == 1, first, -1)
+    order = stable_order(parent.lo)
+    first, after = _ranges(child.lo, parent.lo[order])
+    if bool((after - first <= 1).all()):
+        taken = np.where(after > first, first, -1)
     elif len(child) >= _COMPILED_ROWS:
         from .selection import in_order
 
@@ -180,6 +190,18 @@ def _chosen(child: Lanes, parent: Lanes) -> NDArray[np.int64]:
     other = (chosen >= 0) & (parent.hi[np.where(chosen < 0, 0, chosen)] != child.hi)
     chosen[other] = -1  # equal in one lane only: another row
     return chosen
+
+
+def _ranges(sought: NDArray[np.uint64], words: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each sought word stands among ascending ``words``: from, to. Sought in order, so that the cache helps."""
+    order = stable_order(sought)
+    ascending = sought[order]
+    found = []
+    for side in ("left", "right"):
+        at = np.empty(len(sought), np.int64)
+        at[order] = np.searchsorted(words, ascending, side=side)
+        found.append(at)
+    return found[0], found[1]
 
 
 def _in_order(first: list[int], after: list[int], order: NDArray[np.int64]) -> NDArray[np.int64]:

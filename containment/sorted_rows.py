@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -61,17 +61,22 @@ def _by_low_lane(rows: Lanes) -> Lanes:
     return rows
 
 
-def _order(lo: NDArray[np.uint64]) -> NDArray[np.intp]:
+def stable_order(lo: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """The positions that put ``lo`` in ascending order, equal words in the order in which they come."""
+    return _order(lo, "stable")
+
+
+def _order(lo: NDArray[np.uint64], kind: Literal["quicksort", "stable"] = "quicksort") -> NDArray[np.intp]:
     """The positions that put ``lo`` in ascending order."""
     if len(lo) < KEYED_ROWS:
-        return lo.argsort()
+        return lo.argsort(kind=kind)
     # NumPy sorts words four times as fast as their positions: let each word carry its position in its lowest bits.
     bits = np.uint64(len(lo).bit_length())
     keys = (lo >> bits << bits) | np.arange(len(lo), dtype=np.uint64)
     keys.sort()
     order = (keys & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.intp)
     ordered = lo.take(order)
-    return lo.argsort() if (ordered[1:] < ordered[:-1]).any() else order
+    return lo.argsort(kind=kind) if (ordered[1:] < ordered[:-1]).any() else order
 
 
 def within(rows: Lanes, low: int, high: int) -> Lanes:
