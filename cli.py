@@ -128,9 +128,11 @@ def describe(
     """Show the columns, rows, bytes and files of a table."""
     with opened(lake) as db:
         found = db.table(table, version=version)
+        now = db if version is None else db.at(version=version)
         summary: dict[str, Any] = {
             "name": found.name,
             "version": found.version,
+            "rebuilt_from": list(now.tables()[found.name].parents),
             "rows": found.num_rows,
             "bytes": found.num_bytes,
             "files": found.files.to_pylist(),
@@ -142,6 +144,7 @@ def describe(
     print_lines(
         f"{summary['rows']:,} rows, {byte_text(summary['bytes'])} in {counted(len(summary['files']), 'file')}, "
         f"at version {summary['version']} of the lake",
+        *([f"rebuilt from {', '.join(summary['rebuilt_from'])}"] if summary["rebuilt_from"] else []),
         "",
     )
     rows = [[c["name"], c["type"], "yes" if c["nullable"] else "no"] for c in summary["columns"]]

@@ -18,7 +18,7 @@ from .lake.listing import place_of
 from .lake.merge import plan_merge
 from .lake.naming import find_table, plan_attach, plan_drop, plan_rename, plan_view
 from .lake.progress import shown
-from .lake.snapshot import AttachedTable, OwnedTable, Snapshot
+from .lake.snapshot import AttachedTable, OwnedTable, Snapshot, TableEntry
 from .lake.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -59,12 +59,13 @@ class TableInfo:
     """A name of the lake; ``version`` is the one that last changed it.
 
     ``kind`` is "owned", "attached", "retired" (owned, and rebuilt from another table) or "view". The files of an
-    attached table change without a version.
+    attached table change without a version. ``parents``: the tables that a retired one is rebuilt from.
     """
 
     name: str
     kind: Literal["owned", "attached", "retired", "view"]
     version: int
+    parents: tuple[str, ...] = ()
 
 
 class Attached(list[str]):
@@ -208,16 +209,7 @@ class Engine(ContainmentEngine):
     def tables(self) -> dict[str, TableInfo]:
         """The tables and views by name, in alphabetical order."""
         snapshot = self._snapshot()
-        found = [
-            TableInfo(
-                entry.name,
-                "retired" if entry.is_retired else "owned",
-                max(entry.name_version, entry.schema_version, entry.rows_version),
-            )
-            if isinstance(entry, OwnedTable)
-            else TableInfo(entry.name, "attached", entry.name_version)
-            for entry in snapshot.tables.values()
-        ]
+        found = [_info(snapshot, entry) for entry in snapshot.tables.values()]
         found += [TableInfo(view.name, "view", view.created_version) for view in snapshot.views.values()]
         return {info.name: info for info in sorted(found, key=lambda info: info.name)}
 
@@ -300,6 +292,15 @@ class Engine(ContainmentEngine):
         if not dry_run:
             compact(self._catalog.store)
         return found
+
+
+def _info(snapshot: Snapshot, entry: TableEntry) -> TableInfo:
+    if not isinstance(entry, OwnedTable):
+        return TableInfo(entry.name, "attached", entry.name_version)
+    version = max(entry.name_version, entry.schema_version, entry.rows_version)
+    ids = {source.table_id for file in entry.files.values() if file.recipe for source in file.recipe.sources}
+    parents = sorted(snapshot.tables[table_id].name for table_id in ids if table_id in snapshot.tables)
+    return TableInfo(entry.name, "retired" if entry.is_retired else "owned", version, tuple(parents))
 
 
 def _absolute(location: str | os.PathLike[str]) -> str:

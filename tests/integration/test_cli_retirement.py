@@ -102,6 +102,9 @@ def test_retire_then_read_then_restore(place: Path) -> None:
     assert document("sql", "SELECT sum(price) AS s, count(*) AS n FROM part", cwd=place) == before
     again = document("retire", cwd=place)
     assert (again["retired"], again["version"], again["saved_bytes"]) == ([], 4, 0)
+    assert document("describe", "part", cwd=place)["rebuilt_from"] == ["orders"]
+    assert run("describe", "part", cwd=place).stdout.splitlines()[1] == "rebuilt from orders"
+    assert document("describe", "part", "--version", "3", cwd=place)["rebuilt_from"] == []
     assert run("restore", "part", cwd=place).stdout.startswith("part has files of its own again, ")
     assert document("sql", "SELECT sum(price) AS s, count(*) AS n FROM part", cwd=place) == before
     done = run("restore", "nobody", cwd=place, check=False)

@@ -65,6 +65,8 @@ def test_a_retired_table_reads_as_before_and_takes_a_fraction(db: Engine) -> Non
     assert done.version == db.version
     assert done.saved_bytes == before - one.recipe_bytes > 0.8 * before
     assert db.tables()["some"].kind == db.table("some").kind == "retired"
+    assert db.tables()["some"].parents == ("orders",)
+    assert db.tables()["orders"].parents == ()
     assert db.table("some").num_bytes == one.recipe_bytes < 0.13 * ROWS + 3_000
     check(db, "some", kept())
     few = db.table("some").to_arrow(columns=["weight"], where="id BETWEEN $a AND $b", params={"a": 100, "b": 200})
