@@ -43,6 +43,10 @@ bench: $(VENV)/.dev $(VENV)/.demo ## the benchmarks; their figures go to benchma
 	-$(BIN)/python benchmarks/catalog_commits.py
 	-$(BIN)/python benchmarks/hash_kernels.py
 	-$(BIN)/python benchmarks/parquet_layout.py
+	-$(BIN)/python benchmarks/retirement_program.py
+	-$(BIN)/python benchmarks/retirement_real.py
+	-$(BIN)/python benchmarks/recipe_size.py
+	-$(BIN)/python benchmarks/retirement_quarter.py
 
 clean: ## everything that make and the tools made
 	rm -rf $(VENV) build dist *.egg-info demo-lake .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,5 @@
-"""What `make demo` shows: a lake of some 3,230 real tables, and which of them are contained in which others.
+"""What `make demo` shows: a lake of some 3,230 real tables, which of them are contained in which others, and what
+retiring the largest saves.
 
     python benchmarks/demo.py [FOLDER]
 
@@ -9,24 +10,20 @@ for the next time; the lake and the plot are made anew.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import lakelet
 import real_lake
+from demo_output import say, show_rows, size
+from demo_retirement import show_retirement
 from machine import Stopwatch
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 WIDTH = 100
 _SHOWN = 6
@@ -60,14 +57,15 @@ def run(home: Path, console: Console) -> None:
         _show_queries(db, console)
         plot = home / "containment.svg"
         graph.plot(plot)
-        _say(console, f'graph.plot("{plot}")', f"The graph, drawn: {plot}")
+        say(console, f'graph.plot("{plot}")', f"The graph, drawn: {plot}")
+        show_retirement(db, graph, console)
 
 
 def _build(home: Path, console: Console) -> Path:
     console.rule("[bold]lakelet: which tables are contained in which others?", align="left")
     built = real_lake.build(home)
     console.print(
-        f"{built.num_tables:,} real tables with {built.num_rows:,} rows, {_size(built.num_bytes)} of Parquet, "
+        f"{built.num_tables:,} real tables with {built.num_rows:,} rows, {size(built.num_bytes)} of Parquet, "
         f"out of the PyPI packages {', '.join(built.packages)}."
     )
     return built.folder
@@ -76,7 +74,7 @@ def _build(home: Path, console: Console) -> Path:
 def _find(db: Any, tables: Path, console: Console) -> Any:
     with Stopwatch() as attach:
         names = db.attach_all(tables)
-    _say(
+    say(
         console,
         f'names = db.attach_all("{tables}")',
         f"{len(names):,} tables attached in {attach.seconds:.1f} s where they lie, {len(names.rejected)} rejected.",
@@ -84,7 +82,7 @@ def _find(db: Any, tables: Path, console: Console) -> Any:
     with Stopwatch() as search:
         graph = db.containment()
         edges = graph.edges
-    _say(
+    say(
         console,
         "graph = db.containment()",
         f"{edges.num_rows:,} pairs, exactly, in {search.seconds:.1f} s: every row of the child is a row of the parent.",
@@ -95,40 +93,40 @@ def _find(db: Any, tables: Path, console: Console) -> Any:
             f"{row['pairs_in']:,}",
             f"{row['pairs_out']:,}",
             f"{row['seconds']:.2f}",
-            _size(row["bytes_read"]),
+            size(row["bytes_read"]),
         )
         for row in graph.stages.to_pylist()
     ]
-    _print(console, ("stage", "pairs in", "pairs out", "seconds", "bytes read"), rows, text_columns=1)
+    show_rows(console, ("stage", "pairs in", "pairs out", "seconds", "bytes read"), rows, text_columns=1)
     return graph
 
 
 def _show_redundancies(graph: Any, console: Console) -> None:
-    size = dict(zip(graph.names, graph.num_bytes, strict=True))
+    sizes = dict(zip(graph.names, graph.num_bytes, strict=True))
     contained = [row for row in graph.reduced.to_pylist() if row["kind"] == "contained"]
-    contained.sort(key=lambda row: (-size[row["child"]], row["child"], row["parent"]))
+    contained.sort(key=lambda row: (-sizes[row["child"]], row["child"], row["parent"]))
     rows = [
-        (row["child"], row["parent"], f"{row['child_rows']:,}", f"{row['parent_rows']:,}", _size(size[row["child"]]))
+        (row["child"], row["parent"], f"{row['child_rows']:,}", f"{row['parent_rows']:,}", size(sizes[row["child"]]))
         for row in contained[:_SHOWN]
     ]
-    _say(
+    say(
         console,
         "graph.reduced",
-        f"{_size(graph.redundant_bytes)} of {_size(sum(graph.num_bytes))} are redundant. "
+        f"{size(graph.redundant_bytes)} of {size(sum(graph.num_bytes))} are redundant. "
         f"The largest tables contained in another, of {len(contained):,}:",
     )
-    _print(console, ("child", "parent", "rows", "parent's rows", "bytes"), rows, text_columns=2)
+    show_rows(console, ("child", "parent", "rows", "parent's rows", "bytes"), rows, text_columns=2)
 
 
 def _show_duplicates(graph: Any, console: Console) -> None:
-    size = dict(zip(graph.names, graph.num_bytes, strict=True))
+    sizes = dict(zip(graph.names, graph.num_bytes, strict=True))
     groups: dict[str, list[str]] = {}
     for row in graph.groups.to_pylist():
         groups.setdefault(row["representative"], []).append(row["table"])
-    largest = sorted(groups.values(), key=lambda members: (-sum(map(size.__getitem__, members[1:])), members))
-    rows = [(", ".join(members), _size(sum(size[name] for name in members[1:]))) for members in largest[:_SHOWN]]
-    _say(console, "graph.groups", f"{len(groups):,} groups of tables hold the same rows. Those that waste most:")
-    _print(console, ("same rows, whatever their order", "too much"), rows, text_columns=1)
+    largest = sorted(groups.values(), key=lambda members: (-sum(map(sizes.__getitem__, members[1:])), members))
+    rows = [(", ".join(members), size(sum(sizes[name] for name in members[1:]))) for members in largest[:_SHOWN]]
+    say(console, "graph.groups", f"{len(groups):,} groups of tables hold the same rows. Those that waste most:")
+    show_rows(console, ("same rows, whatever their order", "too much"), rows, text_columns=1)
 
 
 def _show_renames(db: Any, graph: Any, console: Console) -> None:
@@ -141,55 +139,30 @@ def _show_renames(db: Any, graph: Any, console: Console) -> None:
         (f"{table}.{column}", f"{other_table}.{other_column}", f"{values:,}")
         for table, column, other_table, other_column, values in map(dict.values, pairs[:_SHOWN])
     ]
-    _say(
+    say(
         console,
         "db.containment(large).suggestions",
         f"In the {len(large)} tables of {_LARGE_ROWS:,} rows and more, {len(pairs)} pairs of columns hold the same "
         f"values under another name ({watch.seconds:.1f} s); suggestions, never edges:",
     )
-    _print(console, ("column", "perhaps the same as", "distinct values"), rows, text_columns=2)
+    show_rows(console, ("column", "perhaps the same as", "distinct values"), rows, text_columns=2)
 
 
 def _show_queries(db: Any, console: Console) -> None:
     late = db.sql(_FLIGHTS, {"month": 7}).to_arrow_table()
-    _say(console, 'late = db.sql("""' + _FLIGHTS + '""", {"month": 7})', "Any of the tables, in DuckDB SQL:")
+    say(console, 'late = db.sql("""' + _FLIGHTS + '""", {"month": 7})', "Any of the tables, in DuckDB SQL:")
     rows = [
         (airline, f"{flights:,}", f"{late_by:.1f}") for airline, flights, late_by in map(dict.values, late.to_pylist())
     ]
-    _print(console, late.column_names, rows[:5], text_columns=1)
+    show_rows(console, late.column_names, rows[:5], text_columns=1)
     version = db.write("late_in_july", late)
     back = db.table("late_in_july").to_arrow(where="flights > $n", params={"n": 4000}, columns=["airline"])
-    _say(console, 'db.write("late_in_july", late)', f"Version {version} of the lake.")
-    _say(
+    say(console, 'db.write("late_in_july", late)', f"Version {version} of the lake.")
+    say(
         console,
         'db.table("late_in_july").to_arrow(where="flights > $n", params={"n": 4000}, columns=["airline"])',
         ", ".join(back["airline"].to_pylist()),
     )
-
-
-def _say(console: Console, code: str, words: str) -> None:
-    console.print()
-    for prompt, line in zip(itertools.chain((">>> ",), itertools.repeat("... ")), code.splitlines(), strict=False):
-        console.print(Text(prompt + line, style="cyan"))
-    console.print(Text(words))
-
-
-def _print(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int) -> None:
-    """Print rows of text; all but the first ``text_columns`` are figures and stand to the right."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number < text_columns else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if num_bytes < 999.5:
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:,.3g} GB"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..lake.store import Store
     from ..lake.table import Table
 
-__all__ = ["Manifest", "delete_files", "read_manifest", "write_manifest"]
+__all__ = ["Manifest", "delete_files", "manifest_path", "read_manifest", "write_manifest"]
 
 _FOLDER: Final = "_lakelet/retired/"
 
@@ -39,6 +39,11 @@ class Manifest:
     paths: tuple[str, ...]
 
 
+def manifest_path(table_id: str) -> str:
+    """Where the manifest of a rebuilt table lies."""
+    return f"{_FOLDER}{table_id}.json"
+
+
 def write_manifest(store: Store, table_id: str, location: str, hive: bool, table: Table) -> None:
     """Write down the files of ``table``, attached at ``location``, for the rebuilt table ``table_id``."""
     fragments = table.fragments()
@@ -48,12 +53,12 @@ def write_manifest(store: Store, table_id: str, location: str, hive: bool, table
         "identities": [str(fragment.identity) for fragment in fragments],
         "paths": [fragment.path for fragment in fragments],
     }
-    store.put(f"{_FOLDER}{table_id}.json", json.dumps(document, ensure_ascii=False).encode())
+    store.put(manifest_path(table_id), json.dumps(document, ensure_ascii=False).encode())
 
 
 def read_manifest(store: Store, table_id: str, name: str) -> Manifest:
     """The manifest of a rebuilt table. Raises NotFound when there is none, Corrupt when it is damaged."""
-    path = f"{_FOLDER}{table_id}.json"
+    path = manifest_path(table_id)
     data = store.get_many([path])[0]
     if data is None:
         raise NotFound(f"no files wait to be deleted for table {name!r}: it was not attached when it was retired")
@@ -85,7 +90,7 @@ def delete_files(
     _compare(now, table)
     if not dry_run:
         _remove(attachment, manifest.paths)
-        store.delete([f"{_FOLDER}{table_id}.json"])
+        store.delete([manifest_path(table_id)])
     return manifest.paths
 
 

@@ -28,7 +28,7 @@ from ..lake.errors import Conflict, Corrupt, InvalidInput, NotFound
 from ..lake.naming import find_table
 from ..lake.schema import encode_schema
 from ..lake.snapshot import AttachedTable, OwnedTable, Snapshot, apply, unmet
-from .manifest import write_manifest
+from .manifest import manifest_path, write_manifest
 from .matching import column_map
 from .rebuilding import Rebuilder
 
@@ -245,6 +245,8 @@ def _prepare(
         sum(one.residual_rows for one in made),
     )
     written = tuple(path for one in made for path in one.file.own_paths())
+    if not isinstance(entry, OwnedTable):
+        written = (*written, manifest_path(table_id))
     return _Prepared(child.name, parent, make, retired if only is None else None, written)
 
 
