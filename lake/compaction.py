@@ -97,7 +97,7 @@ def placed(snapshot: Snapshot, entry: OwnedTable, rewrites: tuple[Rewrite, ...],
         for file in rewrite.before:
             now = entry.files.get(file.file_id)
             if now is None or now.state != file.state:
-                raise Conflict(f"rows of table {entry.name!r} changed while they were rewritten: run optimize again")
+                raise Conflict(f"rows of table {entry.name!r} changed while they were rewritten: retry")
     removed: list[str] = []
     added: list[DataFile] = []
     for file_id, file in entry.files.items():

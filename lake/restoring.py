@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .compaction import placed
 from .edit import Edit, Rewrite, find_owned, now_us
+from .errors import Conflict
 from .moving import plain_files
 from .table import owned_table
 
@@ -34,4 +36,14 @@ def plan_restore(snapshot: Snapshot, store: Store, name: str) -> Edit:
     except BaseException:
         store.delete([file.path for rewrite in rewrites for file in rewrite.after])
         raise
-    return placed(snapshot, entry, tuple(rewrites), begun_us)
+    edit = placed(snapshot, entry, tuple(rewrites), begun_us)
+    place_again = edit.replan
+
+    def again(newer: Snapshot) -> Edit:
+        """Around what was written already; from the start when a parent's edit moved the recipes meanwhile."""
+        try:
+            return edit if place_again is None else place_again(newer)
+        except Conflict:
+            return plan_restore(newer, store, name)
+
+    return replace(edit, replan=again) if rewrites else edit
