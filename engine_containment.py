@@ -17,7 +17,7 @@ from .lake.limits import CONTAINMENT_MEMORY_BYTES
 from .lake.naming import plan_pin
 from .lake.progress import shown
 from .lake.restoring import plan_restore
-from .lake.snapshot import OwnedTable, Snapshot
+from .lake.snapshot import AttachedTable, OwnedTable, Snapshot
 
 if TYPE_CHECKING:
     from .containment.graph import Graph
@@ -174,13 +174,16 @@ class ContainmentEngine(EngineBase):
         """Delete the files that a retired table was attached to, once more compared with it bit by bit; their paths.
 
         With ``dry_run`` only the comparison is made. Raises NotFound when the table was not attached, Conflict when the
-        files changed since, Corrupt or InvalidInput when the table is not what they hold; nothing is deleted then.
+        files changed since, Corrupt or InvalidInput when the table is not what they hold or another attached table has
+        them too; nothing is deleted then.
         """
         from .containment.manifest import delete_files
 
         base = self._base()
         entry, table = find_owned(base, name), self._catalog.table(base, name)
-        return delete_files(self._catalog.store, entry.table_id, table, self._catalog.attachments, dry_run=dry_run)
+        attached = [other for other in base.tables.values() if isinstance(other, AttachedTable)]
+        store, attachments = self._catalog.store, self._catalog.attachments
+        return delete_files(store, entry.table_id, table, attachments, attached, dry_run=dry_run)
 
     def export_view(self, name: str, folder: str | os.PathLike[str]) -> str:
         """Write a table as plain DuckDB SQL over its files, usable without lakelet; returns the path of ``name.sql``.

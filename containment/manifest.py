@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..lake.attached import attached_table
 from ..lake.bitwise import differing_rows
-from ..lake.errors import Conflict, Corrupt, InvalidInput, NotFound
+from ..lake.errors import Conflict, Corrupt, InvalidInput, LakeletError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..lake.attached import Attachment, Attachments
+    from ..lake.snapshot import AttachedTable
     from ..lake.store import Store
     from ..lake.table import Table
 
@@ -70,15 +71,23 @@ def read_manifest(store: Store, table_id: str, name: str) -> Manifest:
 
 
 def delete_files(
-    store: Store, table_id: str, table: Table, attachments: Attachments, *, dry_run: bool = False
+    store: Store,
+    table_id: str,
+    table: Table,
+    attachments: Attachments,
+    attached: Sequence[AttachedTable],
+    *,
+    dry_run: bool = False,
 ) -> tuple[str, ...]:
     """Delete the files that ``table`` was made of before it was retired; returns their paths.
 
     First they are read once more and compared, bit by bit, with the table as it is rebuilt at this moment. Raises
-    Conflict when files changed, came or went since, InvalidInput when the table was changed since, Corrupt when a row
-    differs; nothing is deleted then. With ``dry_run`` nothing is deleted in any case.
+    Conflict when files changed, came or went since, InvalidInput when the table was changed since or one of
+    ``attached`` has a file of them, Corrupt when a row differs; nothing is deleted then. With ``dry_run`` nothing is
+    deleted in any case.
     """
     manifest = read_manifest(store, table_id, table.name)
+    _check_unshared(manifest, attachments, attached)
     attachment = attachments.open(manifest.location, manifest.hive)
     now = attached_table(table.name, attachment, table.version)
     if tuple(str(fragment.identity) for fragment in now.fragments()) != manifest.identities:
@@ -92,6 +101,13 @@ def delete_files(
         _remove(attachment, manifest.paths)
         store.delete([manifest_path(table_id)])
     return manifest.paths
+
+
+def _check_unshared(manifest: Manifest, attachments: Attachments, attached: Sequence[AttachedTable]) -> None:
+    opened = attachments.open_many([(entry.location, entry.hive) for entry in attached])
+    for entry, found in zip(attached, opened, strict=True):
+        if not isinstance(found, LakeletError) and {f.path for f in found.fragments} & set(manifest.paths):
+            raise InvalidInput(f"the files are also those of the attached table {entry.name!r}: drop it, or keep them")
 
 
 def _compare(original: Table, rebuilt: Table) -> None:

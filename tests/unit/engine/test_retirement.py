@@ -295,6 +295,11 @@ def test_former_files_are_deleted_once_compared(tmp_path: Path, db: Engine) -> N
     db.drop("part")
     db.attach("part", file)
     db.retire(db.containment().plan(unknown_reads_per_month=0))
+    db.attach("again", file)
+    with pytest.raises(InvalidInput, match="also those of the attached table 'again'"):
+        db.delete_retired("part")
+    assert file.exists()
+    db.drop("again")
     assert db.delete_retired("part") == (str(file),)
     assert not file.exists()
     check(db, "part", expected)
