@@ -2,7 +2,8 @@
 
 Such a table is contained in no other, since no other has all its columns. Without those few it may be. So every table
 that is not redundant is looked at once more under the columns that it shares with a candidate, by the same search and
-the same law; what is found are no edges, but the plan may rebuild from them, with the extra columns kept apart.
+the same law; what is found are no edges, but the plan may rebuild from them, with the extra columns kept apart. More
+than half of the columns must be shared: numbered rows alone are in every longer table.
 """
 
 from __future__ import annotations
@@ -112,9 +113,9 @@ def _tokens(table: Table) -> dict[str, str]:
 def _near(
     own: dict[str, str], holders: dict[str, NDArray[np.int64]], child: int, most: int, count: int
 ) -> NDArray[np.int64]:
-    """Tables that have all but one to ``most`` of these columns."""
+    """Tables that have all but one to ``most`` of these columns, and most of them."""
     shared = np.bincount(np.concatenate([holders[token] for token in own]), minlength=count)
-    near = np.flatnonzero((shared >= max(1, len(own) - most)) & (shared < len(own)))
+    near = np.flatnonzero((shared >= max(len(own) // 2 + 1, len(own) - most)) & (shared < len(own)))
     found: NDArray[np.int64] = near[near != child]
     return found
 
