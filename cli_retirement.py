@@ -35,6 +35,7 @@ UnknownOption = Annotated[
     float | None,
     typer.Option(help="Reads a month to assume of tables whose reads are unknown; without it they are kept."),
 ]
+PaybackOption = Annotated[float, typer.Option(help="What retiring costs once must come back in so many months.")]
 ExtraOption = Annotated[
     int, typer.Option(min=0, help="Also rebuild tables that have up to so many columns that their parent lacks.")
 ]
@@ -58,6 +59,7 @@ def _plan(
     unknown_reads: float | None,
     keep: list[str] | None,
     extra_columns: int,
+    payback_months: float,
 ) -> Plan:
     return db.containment(extra_columns=extra_columns).plan(
         prices_of(prices),
@@ -66,6 +68,7 @@ def _plan(
         max_read_amplification,
         unknown_reads_per_month=unknown_reads,
         keep=keep or (),
+        payback_months=payback_months,
     )
 
 
@@ -79,6 +82,7 @@ def plan(
     unknown_reads: UnknownOption = None,
     keep: KeepOption = None,
     extra_columns: ExtraOption = 0,
+    payback_months: PaybackOption = 12.0,
     plot: Annotated[
         str | None, typer.Option(metavar="FILE.svg", help="Draw savings against the restore-time limit into this file.")
     ] = None,
@@ -88,7 +92,15 @@ def plan(
     """Plan which tables to rebuild from which others, and what that saves. Changes nothing."""
     with opened(lake, read_only=False) as db:
         found = _plan(
-            db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep, extra_columns
+            db,
+            prices,
+            accesses,
+            max_restore_seconds,
+            max_read_amplification,
+            unknown_reads,
+            keep,
+            extra_columns,
+            payback_months,
         )
         if plot is not None:
             found.plot(plot)
@@ -111,11 +123,20 @@ def explain(
     unknown_reads: UnknownOption = None,
     keep: KeepOption = None,
     extra_columns: ExtraOption = 0,
+    payback_months: PaybackOption = 12.0,
 ) -> None:
     """Say why the plan keeps a table or retires it, with what each way costs."""
     with opened(lake, read_only=False) as db:
         found = _plan(
-            db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep, extra_columns
+            db,
+            prices,
+            accesses,
+            max_restore_seconds,
+            max_read_amplification,
+            unknown_reads,
+            keep,
+            extra_columns,
+            payback_months,
         )
     print_lines(*found.explain(table).split("\n"))
 
@@ -130,6 +151,7 @@ def retire(
     unknown_reads: UnknownOption = None,
     keep: KeepOption = None,
     extra_columns: ExtraOption = 0,
+    payback_months: PaybackOption = 12.0,
     approvals: Annotated[
         str | None, typer.Option(metavar="FILE.toml", help="Owner and reason for each table; without both none goes.")
     ] = None,
@@ -149,7 +171,15 @@ def retire(
             _delete(db, delete, dry_run, as_json)
             return
         found = _plan(
-            db, prices, accesses, max_restore_seconds, max_read_amplification, unknown_reads, keep, extra_columns
+            db,
+            prices,
+            accesses,
+            max_restore_seconds,
+            max_read_amplification,
+            unknown_reads,
+            keep,
+            extra_columns,
+            payback_months,
         )
         if dry_run:
             print_json(plan_document(found)) if as_json else print_plan(found, rows)

@@ -31,6 +31,8 @@ _RECIPE_BYTES: Final = 1_500
 _SOURCE_BYTES: Final = 120
 _PART_ROWS: Final = 122_880
 _PART_BYTES: Final = 40
+_PASSES: Final = 3
+"""To retire a table it is read to find its rows, to compare them, and perhaps once more; so is its parent."""
 _REQUESTS_PER_FILE: Final = 2
 """Footer and data."""
 REQUEST_BYTES: Final = 8 * 2**20
@@ -100,12 +102,17 @@ def kept_cost(own: Reading, usage: Usage, prices: Prices, throughput: Throughput
     return storage + (usage.reads + usage.passes) * _read_cost(own, prices, throughput)
 
 
-def retired_cost(rebuilt: Reading, usage: Usage, prices: Prices, throughput: Throughput) -> float:
-    """Dollars a month for the recipe, reads through it, and moving it whenever the parent's rows are rewritten."""
+def retired_cost(
+    rebuilt: Reading, own: Reading, usage: Usage, prices: Prices, throughput: Throughput, payback_months: float
+) -> float:
+    """Dollars a month for the recipe, reads through it, moving it whenever the parent's rows are rewritten, and, spread
+    over ``payback_months``, for making and proving it. ``own``: a read of the child's own files.
+    """
     storage = prices.storage(rebuilt.recipe_bytes, 1)
     one_read = _read_cost(rebuilt, prices, throughput)
-    move = one_read + prices.writes(1) + prices.compute(throughput.write_seconds(rebuilt.recipe_bytes))
-    return storage + usage.reads * one_read + usage.rewrites * move
+    write = prices.writes(1) + prices.compute(throughput.write_seconds(rebuilt.recipe_bytes))
+    once = _PASSES * (one_read + _read_cost(own, prices, throughput)) + max(1, own.files) * write
+    return storage + usage.reads * one_read + usage.rewrites * (one_read + write) + once / payback_months
 
 
 def _read_cost(one: Reading, prices: Prices, throughput: Throughput) -> float:

@@ -31,7 +31,8 @@ def explanation(plan: Plan, table: int) -> str:
     lines.append(f"Kept, its {size:,} bytes cost {kept:.6f} USD a month; reads: {rate}.")
     served = sum(1 for child in range(len(known.names)) if plan.parent_of(child) == table)
     if served:
-        lines.append(f"{served} other tables are to be rebuilt from it.")
+        others = "1 other table is" if served == 1 else f"{served:,} other tables are"
+        lines.append(f"{others} to be rebuilt from it.")
     pairs = sorted(known.of_child.get(table, ()), key=plan.pair_cost)
     for number in pairs[:_SHOWN]:
         lines.append(f"  {_candidate(plan, number, kept)}")

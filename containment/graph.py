@@ -267,6 +267,7 @@ class Graph:
         unknown_reads_per_month: float | None = None,
         keep: Mapping[str, str] | Sequence[str] = (),
         passes_per_month: float = 1.0,
+        payback_months: float = 12.0,
         throughput: Throughput | None = None,
         assume_owned: bool = False,
     ) -> Plan:
@@ -277,7 +278,8 @@ class Graph:
         whose reads are unknown, as those of attached ones are, is kept unless ``unknown_reads_per_month`` says what to
         assume. ``max_restore_seconds`` and ``max_read_amplification`` (stored bytes read over the table's own) rule
         pairs out. ``keep`` names tables that must stay, perhaps with reasons. ``passes_per_month``: full reads of every
-        kept table for upkeep. ``throughput``: None measures this machine. ``assume_owned`` lets attached tables be
+        kept table for upkeep. ``payback_months``: in so many months what retiring costs once must have come back.
+        ``throughput``: None measures this machine. ``assume_owned`` lets attached tables be
         parents, as if they were imported first: for estimates. Raises InvalidInput for what makes no sense.
         """
         from .candidates import find_candidates
@@ -285,7 +287,7 @@ class Graph:
         from .prices import Prices
         from .throughput import measured
 
-        limits = Limits(max_restore_seconds, max_read_amplification)
+        limits = Limits(max_restore_seconds, max_read_amplification, payback_months)
         observed = None if self.observe is None else self.observe()
         reasons = keep if isinstance(keep, Mapping) else dict.fromkeys(keep, "it is on the list of tables to keep")
         candidates = find_candidates(

@@ -49,16 +49,19 @@ SOLVE_SECONDS: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a rebuilt table may cost in time: seconds to restore it, and stored bytes read over its own."""
+    """What a rebuilt table may cost in time: seconds to restore it, and stored bytes read over its own; and in how many
+    months what retiring it costs once must have come back.
+    """
 
     max_restore_seconds: float = 60.0
     max_read_amplification: float = 10.0
+    payback_months: float = 12.0
 
     def __post_init__(self) -> None:
-        for name, least in (("max_restore_seconds", 0.0), ("max_read_amplification", 0.0)):
+        for name in ("max_restore_seconds", "max_read_amplification", "payback_months"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not value > least:
-                raise InvalidInput(f"{name} is {value!r}, expected a number above {least:g}")
+            if not isinstance(value, int | float) or not value > 0:
+                raise InvalidInput(f"{name} is {value!r}, expected a number above 0")
 
 
 @dataclass(frozen=True)
@@ -119,15 +122,16 @@ class Plan:
         return int(sum(self._chosen(table).recipe_bytes for table, parent in enumerate(self._parents) if parent >= 0))
 
     def what_if(self, **changes: Any) -> Plan:
-        """The plan under another ``prices``, ``max_restore_seconds``, ``max_read_amplification`` or ``throughput``.
+        """The plan under other ``prices``, ``max_restore_seconds``, ``max_read_amplification``, ``payback_months`` or
+        ``throughput``.
 
         Reads no table. Raises InvalidInput for anything else.
         """
-        known = {"prices", "max_restore_seconds", "max_read_amplification", "throughput"}
+        known = {"prices", "max_restore_seconds", "max_read_amplification", "payback_months", "throughput"}
         unknown = sorted(changes.keys() - known)
         if unknown:
             raise InvalidInput(f"found {', '.join(unknown)}, expected some of {', '.join(sorted(known))}")
-        limits = {name: changes[name] for name in changes if name.startswith("max_")}
+        limits = {name: value for name, value in changes.items() if name not in ("prices", "throughput")}
         return make_plan(
             self.candidates,
             changes.get("prices", self.prices),
@@ -214,7 +218,10 @@ def make_plan(candidates: Candidates, prices: Prices, limits: Limits, throughput
     count = len(candidates.names)
     usage: Mapping[int, Usage] = {table: candidates.usage(table) for table in range(count)}
     keep = np.array([kept_cost(candidates.readings[t], usage[t], prices, throughput) for t in range(count)])
-    costs = [retired_cost(pair.reading, candidates.pair_usage(pair), prices, throughput) for pair in candidates.pairs]
+    costs = [
+        retired_cost(pair.reading, pair.own, candidates.pair_usage(pair), prices, throughput, limits.payback_months)
+        for pair in candidates.pairs
+    ]
     allowed = [n for n, pair in enumerate(candidates.pairs) if pair.within(limits, throughput)]
     must_keep = np.zeros(count, np.bool_)
     must_keep[sorted(candidates.kept_because)] = True

@@ -39,6 +39,8 @@ __all__ = ["DerivedFragment", "footer_checksum"]
 _TAIL_BYTES: Final = 64 * 2**10
 _SMALL_VALUES: Final = 2**21
 """Up to so many values, some 16 MiB in memory, a rebuilt file is held at once by a scan."""
+_STREAMED_VALUES: Final = 2**22
+"""Parts in the order of their sources are rebuilt a few at a time, up to some 32 MiB: each read opens the file."""
 _TOGETHER_VALUES: Final = 2**24
 """Parts whose rows are scattered are rebuilt together, up to so many values, some 128 MiB, in one pass over sources."""
 
@@ -298,21 +300,20 @@ class DerivedFragment(Fragment):
         return pa.concat_tables(tables) if tables else no_rows(pa.schema([self._written.field(n) for n in names]))
 
     def _together(self, parts: Sequence[int], width: int) -> Iterator[range]:
-        """Runs of parts to rebuild in one pass: one by one where rows keep their order, else as many as may be held."""
+        """Runs of neighbouring parts to rebuild in one pass: a few where rows keep their order, else as many as may be
+        held at a time, since each pass may read all of the sources.
+        """
         run: list[int] = []
         values = 0
         for part in parts:
             found = self.directions.parts[part]
             size = found.num_rows * max(1, width)
-            joins = run and part == run[-1] + 1 and not found.rows.is_ascending and values + size <= _TOGETHER_VALUES
-            if not joins and run:
+            most = _STREAMED_VALUES if found.rows.is_ascending else _TOGETHER_VALUES
+            if run and (part != run[-1] + 1 or values + size > most):
                 yield range(run[0], run[-1] + 1)
                 run, values = [], 0
             run.append(part)
             values += size
-            if found.rows.is_ascending:
-                yield range(part, part + 1)
-                run, values = [], 0
         if run:
             yield range(run[0], run[-1] + 1)
 
