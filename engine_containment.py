@@ -84,15 +84,17 @@ class ContainmentEngine(EngineBase):
 
     def _observed(self, snapshot: Snapshot) -> Observed:
         """What the catalog knows of the tables' use; attached tables are read by others too, so that is unknown."""
-        from .containment.usage import Observed, counted_reads, rewrites_of
+        from .containment.usage import Observed, counted_reads, overwrites_of, rewrites_of
 
         owned = {t.table_id: t.name for t in snapshot.tables.values() if isinstance(t, OwnedTable)}
         now = time.time()
         today = dt.datetime.fromtimestamp(now, dt.UTC).date()
+        history = self._catalog.log.history()
         counts = self._catalog.read_counts(since_day=today - dt.timedelta(days=31))
         return Observed(
             counted_reads(owned, counts, today),
-            rewrites_of(self._catalog.log.history(), int(now * 1e6)),
+            rewrites_of(history, int(now * 1e6)),
+            overwrites_of(history, int(now * 1e6)),
             {table.name: str(table.pin) for table in snapshot.tables.values() if table.pin is not None},
             {table.name: table.created_version for table in snapshot.tables.values()},
         )

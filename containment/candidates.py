@@ -58,7 +58,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Tables by position, in the graph's order. ``reads`` a month by table, absent where unknown; ``rewrites`` a month.
+    """Tables by position, in the graph's order. ``reads`` a month by table, absent where unknown; ``rewrites``
+    and ``overwrites`` a month.
 
     ``kept_because`` tells why a table may not be retired. ``refused``: parents that came into question but may not be
     relied on, with the reason, by child. ``age_order`` numbers the tables from the oldest on.
@@ -70,6 +71,7 @@ class Candidates:
     readings: tuple[Reading, ...]
     reads: Mapping[int, float]
     rewrites: Mapping[int, float]
+    overwrites: Mapping[int, float]
     passes: float
     pairs: tuple[Pair, ...]
     kept_because: Mapping[int, str]
@@ -100,7 +102,8 @@ class Candidates:
 
     def pair_usage(self, pair: Pair) -> Usage:
         """What happens to the child of a pair when it is retired."""
-        return Usage(self.reads.get(pair.child, 0.0), self.rewrites.get(pair.parent, 0.0), self.passes)
+        undone = self.overwrites.get(pair.child, 0.0) + self.overwrites.get(pair.parent, 0.0)
+        return Usage(self.reads.get(pair.child, 0.0), self.rewrites.get(pair.parent, 0.0), self.passes, undone)
 
 
 def find_candidates(
@@ -108,16 +111,18 @@ def find_candidates(
     *,
     reads: Mapping[str, float],
     rewrites: Mapping[str, float],
+    overwrites: Mapping[str, float],
     unknown_reads_per_month: float | None,
     passes_per_month: float,
     keep: Mapping[str, str],
     created: Mapping[str, int],
     assume_owned: bool,
 ) -> Candidates:
-    """Look at all pairs of the graph once. ``reads`` and ``rewrites`` a month by name; a name without reads is unknown.
+    """Look at all pairs of the graph once.
 
-    ``keep`` names tables that must stay, with the reason. With ``assume_owned`` attached tables may be parents: what a
-    lake would come to once they are imported. Raises InvalidInput for a rate that is negative or a name unknown.
+    ``reads``, ``rewrites`` and ``overwrites`` a month by name; a name without reads is unknown. ``keep`` names tables
+    that must stay, with the reason. With ``assume_owned`` attached tables may be parents: what a lake would come to
+    once they are imported. Raises InvalidInput for a rate that is negative or a name unknown.
     """
     tables, names = graph.tables, graph.names
     _check_rates({**reads, **({} if unknown_reads_per_month is None else {"": unknown_reads_per_month})})
@@ -162,6 +167,7 @@ def find_candidates(
         ways,
         known_reads,
         {at: rewrites[name] for at, name in enumerate(names) if name in rewrites},
+        {at: overwrites[name] for at, name in enumerate(names) if name in overwrites},
         passes_per_month,
         tuple(pairs),
         because,

@@ -42,12 +42,14 @@ REQUEST_BYTES: Final = 8 * 2**20
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What happens to tables in a month: ``reads`` of this one, ``rewrites`` of rows of its parent that move positions,
-    and full ``passes`` over every kept table for upkeep (checks, erasure requests, statistics).
+    overwrites of either that undo a retirement (``undone``), and full ``passes`` over every kept table for upkeep
+    (checks, erasure requests, statistics).
     """
 
     reads: float
     rewrites: float = 0.0
     passes: float = 1.0
+    undone: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,18 @@ def retired_cost(
     rebuilt: Reading, own: Reading, usage: Usage, prices: Prices, throughput: Throughput, payback_months: float
 ) -> float:
     """Dollars a month for the recipe, reads through it, moving it whenever the parent's rows are rewritten, and, spread
-    over ``payback_months``, for making and proving it. ``own``: a read of the child's own files.
+    over ``payback_months`` or until it is undone, for making and proving it. ``own``: a read of the child's own files.
     """
     storage = prices.storage(rebuilt.recipe_bytes, 1)
     one_read = _read_cost(rebuilt, prices, throughput)
     write = prices.writes(1) + prices.compute(throughput.write_seconds(rebuilt.recipe_bytes))
     once = _PASSES * (one_read + _read_cost(own, prices, throughput)) + max(1, own.files) * write
-    return storage + usage.reads * one_read + usage.rewrites * (one_read + write) + once / payback_months
+    return (
+        storage
+        + usage.reads * one_read
+        + usage.rewrites * (one_read + write)
+        + once * max(1 / payback_months, usage.undone)
+    )
 
 
 def _read_cost(one: Reading, prices: Prices, throughput: Throughput) -> float:

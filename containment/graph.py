@@ -294,6 +294,7 @@ class Graph:
             self,
             reads=reads_of(accesses, self.names, observed),
             rewrites={} if observed is None else observed.rewrites,
+            overwrites={} if observed is None else observed.overwrites,
             unknown_reads_per_month=unknown_reads_per_month,
             passes_per_month=passes_per_month,
             keep={**({} if observed is None else observed.pinned), **reasons},

@@ -44,29 +44,36 @@ def column_map(child: pa.Schema, parent: pa.Schema, *, partly: bool = False) -> 
 
     Raises InvalidInput when the parent lacks one, or, with ``partly``, all.
     """
+    graph = schema_graph([child, parent])
+    whole = _mapped(graph, _places(graph), 0, 1)
+    if whole is not None:
+        return whole
     if partly:
         graph = schema_graph([*(pa.schema([field]) for field in child), parent])
-        last, fields = len(child), range(len(child))
-        pairs = [(name, _mapped(graph, at, last)) for at, name in zip(fields, child.names, strict=True)]
+        places, last = _places(graph), len(child)
+        pairs = [(name, _mapped(graph, places, at, last)) for at, name in enumerate(child.names)]
         found = {name: names[name] for name, names in pairs if names is not None}
         if found:
             return found
-    else:
-        whole = _mapped(schema_graph([child, parent]), 0, 1)
-        if whole is not None:
-            return whole
     raise InvalidInput(
         f"the parent has not {'any' if partly else 'all'} of the child's columns {', '.join(child.names)}: it has "
         f"{', '.join(parent.names)}"
     )
 
 
-def _mapped(graph: SchemaGraph, child: int, parent: int) -> dict[str, str] | None:
+_Places = dict[int, tuple[int, int]]
+
+
+def _places(graph: SchemaGraph) -> _Places:
+    """The class of each table, and its place there."""
+    return {t: (number, at) for number, own in enumerate(graph.classes) for at, t in enumerate(own.tables.tolist())}
+
+
+def _mapped(graph: SchemaGraph, places: _Places, child: int, parent: int) -> dict[str, str] | None:
     """Columns of one table of the graph as columns of another that has them all; None when it has not."""
-    place = {int(t): (number, at) for number, own in enumerate(graph.classes) for at, t in enumerate(own.tables)}
-    if child not in place or parent not in place:
+    if child not in places or parent not in places:
         return None
-    (own, at), (theirs, other) = place[child], place[parent]
+    (own, at), (theirs, other) = places[child], places[parent]
     positions = graph.maps.get((own, theirs))
     if positions is None:
         return None

@@ -22,22 +22,25 @@ if TYPE_CHECKING:
     from ..lake.accesses import Accesses
     from ..lake.changes import Commit
 
-__all__ = ["Observed", "counted_reads", "reads_of", "rewrites_of"]
+__all__ = ["Observed", "counted_reads", "overwrites_of", "reads_of", "rewrites_of"]
 
 MONTH_DAYS: Final = 30
-_MOVING: Final = frozenset({"delete", "merge", "optimize", "overwrite"})
+_MOVING: Final = frozenset({"delete", "merge", "optimize"})
+_UNDOING: Final = frozenset({"overwrite"})
 _DAY_US: Final = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Rates a month by table name; a name without ``reads`` is unknown. ``pinned``: tables to keep, with the reason.
+    """Rates a month by table name; a name without ``reads`` is unknown. ``rewrites`` move rows of a table,
+    ``overwrites`` replace them all. ``pinned``: tables to keep, with the reason.
 
     ``created``: the version that created each table; of two that cost the same the older one is kept.
     """
 
     reads: Mapping[str, float]
     rewrites: Mapping[str, float]
+    overwrites: Mapping[str, float] = field(default_factory=dict)
     pinned: Mapping[str, str] = field(default_factory=dict)
     created: Mapping[str, int] = field(default_factory=dict)
 
@@ -79,12 +82,21 @@ def reads_of(
 
 def rewrites_of(history: Sequence[Commit], now_us: int) -> dict[str, float]:
     """How often a month rows of each table were moved or deleted, by the commits of the last month."""
+    return _rates(history, now_us, _MOVING)
+
+
+def overwrites_of(history: Sequence[Commit], now_us: int) -> dict[str, float]:
+    """How often a month each table was overwritten, by the commits of the last month."""
+    return _rates(history, now_us, _UNDOING)
+
+
+def _rates(history: Sequence[Commit], now_us: int, operations: frozenset[str]) -> dict[str, float]:
     recent = [commit for commit in history if commit.timestamp_us > now_us - MONTH_DAYS * _DAY_US]
     if not recent:
         return {}
     days = max(1.0, (now_us - min(commit.timestamp_us for commit in recent)) / _DAY_US)
     counts: Counter[str] = Counter()
     for commit in recent:
-        if commit.operation.partition(" ")[0] in _MOVING:
+        if commit.operation.partition(" ")[0] in operations:
             counts.update(commit.tables)
     return {name: count * MONTH_DAYS / max(days, MONTH_DAYS) for name, count in counts.items()}

@@ -31,6 +31,9 @@ __all__ = ["DerivedText", "Words", "derived_text"]
 _KNOWN_EXTENSIONS: Final = ("arrow.uuid", "arrow.json")
 
 
+_SPARSE: Final = 16
+
+
 @dataclass(frozen=True)
 class Words:
     """How SQL is written: of paths, names, casts and NULLs (:mod:`.relation`)."""
@@ -80,7 +83,7 @@ def _text(fragment: DerivedFragment, names: Sequence[str], words: Words) -> Deri
         _Run(files[int(sources[start])], origins.row[places], stored[places])
         for start, places in zip(np.r_[0, cuts].tolist(), np.split(order, cuts), strict=True)
     ]
-    if in_order and fragment.side is None:
+    if in_order and fragment.side is None and not _is_sparse(runs):
         return _streamed(runs, fragment, stem, names, words)
     return _put_in_order(runs, fragment, stem, names, words)
 
@@ -92,6 +95,12 @@ class _Run:
     file: Fragment
     rows: NDArray[np.int64]
     stored: NDArray[np.int64]
+
+
+def _is_sparse(runs: Sequence[_Run]) -> bool:
+    """Whether so few rows are picked that joining and sorting them is quicker than asking a bit of every row."""
+    rows = sum(len(run.rows) for run in runs)
+    return rows * _SPARSE < sum(int(run.rows[-1] - run.rows[0]) + 1 for run in runs)
 
 
 def _streamed(

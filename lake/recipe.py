@@ -102,9 +102,11 @@ class Directions:
     def origins(self, part: Part, residual_start: int) -> Origins:
         """Where the part's rows come from; ``residual_start`` counts the residual rows of all parts before it."""
         starts = source_starts(self.sources)
-        found = part.rows.decode()
-        source = (np.searchsorted(starts, found, side="right") - 1).astype(np.int32)
-        row = found - starts[source]
+        found = row = part.rows.decode()
+        source = np.zeros(len(found), np.int32)
+        if len(self.sources) > 1:
+            source = (np.searchsorted(starts, found, side="right") - 1).astype(np.int32)
+            row = found - starts[source]
         if not part.residual.count:
             return Origins(source, row)
         whole_source = np.full(part.num_rows, -1, np.int32)

@@ -16,7 +16,7 @@ import pytest
 from lakelet import Engine, InvalidInput, NotFound, Prices
 from lakelet.containment.plan import Limits
 from lakelet.containment.throughput import Throughput
-from lakelet.containment.usage import MONTH_DAYS, rewrites_of
+from lakelet.containment.usage import MONTH_DAYS, overwrites_of, rewrites_of
 from lakelet.lake.changes import Commit
 
 ROWS = 40_000
@@ -147,6 +147,7 @@ def test_rewrites_of_parents_cost(db: Engine) -> None:
         db.delete("copy", where="day = $day", params={"day": day})
     plan = planned(db)
     known = plan.candidates
+    assert known.overwrites == {known.position["few"]: 1}
     assert known.rewrites[known.position["copy"]] == 3
     moving, still = (known.number[known.position["few"], known.position[name]] for name in ("copy", "orders"))
     assert plan.pair_cost(moving) > plan.pair_cost(still)
@@ -160,7 +161,9 @@ def test_rewrites_are_counted_over_a_month() -> None:
 
     assert rewrites_of([], now) == {}
     assert rewrites_of([commit(1, "append t"), commit(2, "create t")], now) == {}
-    assert rewrites_of([commit(1, "delete t"), commit(29, "optimize t"), commit(40, "merge t")], now) == {"t": 2}
+    history = [commit(1, "delete t"), commit(29, "optimize t"), commit(40, "merge t"), commit(5, "overwrite t")]
+    assert rewrites_of(history, now) == {"t": 2}
+    assert overwrites_of(history, now) == {"t": 1}
     assert MONTH_DAYS == 30
     assert dt.timedelta(days=MONTH_DAYS)
 
