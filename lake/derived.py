@@ -349,8 +349,7 @@ class DerivedFragment(Fragment):
         found = [self.origins(number) for number in run]
         origins = Origins(np.concatenate([o.source for o in found]), np.concatenate([o.row for o in found]))
         order = None
-        step = np.diff(origins.source.astype(np.int64))
-        if not ((step > 0) | ((step == 0) & (np.diff(origins.row) > 0))).all():
+        if not _in_order(origins):
             order = np.lexsort((origins.row, origins.source))
             origins = Origins(origins.source[order], origins.row[order])
         pieces: list[pa.Table] = []
@@ -366,6 +365,15 @@ class DerivedFragment(Fragment):
             place[order] = np.arange(len(order))
             table = keep_rows(table.combine_chunks(), pa.array(place))
         return table
+
+
+def _in_order(origins: Origins) -> bool:
+    """Whether the rows ascend from source to source, and in each."""
+    source, row = origins.source, origins.row
+    ascending: npt.NDArray[np.bool_] = row[1:] > row[:-1]
+    if len(source) and source[0] == source[-1] and bool((source == source[0]).all()):
+        return bool(ascending.all())
+    return bool(((source[1:] > source[:-1]) | ((source[1:] == source[:-1]) & ascending)).all())
 
 
 def _with_dictionaries(table: pa.Table, part: Part) -> pa.Table:

@@ -40,7 +40,7 @@ def gathered(
             local = rows[within] - starts[np.asarray(groups)[at]] + place[at]
         if len(local) and local[-1] >= table.num_rows:
             raise Corrupt(f"{fragment.path} has too few rows", path=fragment.path)
-        if local[-1] - local[0] + 1 == len(local) and (np.diff(local) == 1).all():
+        if local[-1] - local[0] + 1 == len(local) and bool((local[1:] > local[:-1]).all()):
             picked = table.slice(int(local[0]), len(local))
         else:
             picked = keep_rows(table, pa.array(local))
@@ -75,14 +75,15 @@ def _chunks(fragment: Fragment, rows: npt.NDArray[np.int64]) -> Iterator[tuple[i
     """
     if not len(rows):
         return
-    starts, of_row = _group_starts(fragment), groups_of(fragment, rows)
+    starts = _group_starts(fragment)
+    _check_rows(fragment, int(rows[-1]), int(starts[-1]))
     group_bytes = fragment.num_bytes / max(1, len(starts) - 1)
     most = max(1, int(_PORTION_BYTES / max(1.0, group_bytes)))
-    groups, firsts = np.unique(of_row, return_index=True)
-    ends = np.r_[firsts[1:], len(rows)]
+    bounds = np.searchsorted(rows, starts)  # a few questions to many rows, not one for each of them
+    groups = np.flatnonzero(bounds[1:] > bounds[:-1])
     for at in range(0, len(groups), most):
         chosen = groups[at : at + most].tolist()
-        yield int(starts[chosen[0]]), chosen, slice(int(firsts[at]), int(ends[min(at + most, len(groups)) - 1]))
+        yield int(starts[chosen[0]]), chosen, slice(int(bounds[chosen[0]]), int(bounds[chosen[-1] + 1]))
 
 
 def _group_starts(fragment: Fragment) -> npt.NDArray[np.int64]:
@@ -92,6 +93,11 @@ def _group_starts(fragment: Fragment) -> npt.NDArray[np.int64]:
 def groups_of(fragment: Fragment, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The row group of each row. Raises Corrupt for a row that the file does not have."""
     starts = _group_starts(fragment)
-    if len(rows) and int(rows.max()) >= starts[-1]:
-        raise Corrupt(f"{fragment.path} has {starts[-1]:,} rows, too few for the recipe", path=fragment.path)
+    if len(rows):
+        _check_rows(fragment, int(rows.max()), int(starts[-1]))
     return np.searchsorted(starts, rows, side="right") - 1
+
+
+def _check_rows(fragment: Fragment, last: int, count: int) -> None:
+    if last >= count:
+        raise Corrupt(f"{fragment.path} has {count:,} rows, too few for the recipe", path=fragment.path)
