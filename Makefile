@@ -45,6 +45,7 @@ bench: $(VENV)/.dev $(VENV)/.demo ## the benchmarks; their figures go to benchma
 	-$(BIN)/python benchmarks/parquet_layout.py
 	-$(BIN)/python benchmarks/retirement_program.py
 	-$(BIN)/python benchmarks/retirement_real.py
+	-$(BIN)/python benchmarks/retirement_scale.py
 	-$(BIN)/python benchmarks/recipe_size.py
 	-$(BIN)/python benchmarks/retirement_quarter.py
 

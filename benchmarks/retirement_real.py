@@ -70,7 +70,9 @@ def main() -> int:
     machine.compile_kernels()
     with tempfile.TemporaryDirectory() as scratch, lakelet.connect(os.path.join(scratch, "lake")) as db:
         originals |= derive(originals, Path(scratch, "derived"), np.random.default_rng(arguments.seed))
-        sections, differences = measure(db, originals, np.random.default_rng(arguments.seed))
+        copies = sum(map(_is_derived, originals))
+        whence = f"{len(originals) - copies:,} of the real lake, and {copies:,} copies of its {LARGEST} largest"
+        sections, differences = measure(db, originals, np.random.default_rng(arguments.seed), whence)
     facts = machine.describe(seed=arguments.seed, threads=os.cpu_count())
     print("\n\n".join(sections))
     print("reached" if not differences else f"NOT reached: {differences[:20]}")
@@ -135,8 +137,10 @@ def load(db: Any, originals: Mapping[str, Path]) -> None:
 # --- what is measured ------------------------------------------------------------------------------------------------
 
 
-def measure(db: Any, originals: Mapping[str, Path], rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Retire and compare. The sections of the results, and what differed."""
+def measure(
+    db: Any, originals: Mapping[str, Path], rng: np.random.Generator, whence: str
+) -> tuple[list[str], list[str]]:
+    """Retire and compare. The sections of the results, and what differed. ``whence``: where the tables come from."""
     watches = {name: Stopwatch() for name in ("load", "containment", "plan", "retire", "compare", "restore")}
     with watches["load"]:
         load(db, originals)
@@ -160,8 +164,7 @@ def measure(db: Any, originals: Mapping[str, Path], rng: np.random.Generator) ->
     differences += by_sql + still + compare(db, originals, sample)
     num_columns = sum(len(db.table(name).schema) for name in retired)
     sections = [
-        f"{len(originals):,} owned tables: {len(originals) - sum(map(_is_derived, originals)):,} of the real lake, and "
-        f"{sum(map(_is_derived, originals)):,} copies of its {LARGEST} largest.",
+        f"{len(originals):,} owned tables: {whence}.",
         _table_of_bytes(before, after),
         _words_of_actions(plan, done, retired),
         "Dollars a month under each price list, in the same lake with the same reads:\n\n" + _table_of_prices(plan),
@@ -297,10 +300,10 @@ def _table_of_prices(plan: Any) -> str:
 def _table_of_origins(done: Any) -> str:
     sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for one in done.retired:
-        kind = one.table.rpartition("__")[2] if _is_derived(one.table) else "real"
+        kind = one.table.rpartition("__")[2] if _is_derived(one.table) else "as built"
         for at, value in enumerate((1, one.num_bytes, one.recipe_bytes, one.residual_rows)):
             sums[kind][at] += value
-    rows = [(kind, *sums[kind], sums[kind][2] / sums[kind][1]) for kind in ("real", *KINDS) if kind in sums]
+    rows = [(kind, *sums[kind], sums[kind][2] / sums[kind][1]) for kind in ("as built", *KINDS) if kind in sums]
     return markdown_table(("retired", "tables", "bytes before", "bytes after", "residual rows", "after / before"), rows)
 
 
