@@ -195,13 +195,16 @@ class Engine(ContainmentEngine):
         return Attached([known.get(table.location, table.name) for table in found.tables], found.rejected)
 
     def import_table(self, name: str) -> int:
-        """Copy an attached table into the lake: it becomes an owned one of the same name. Returns the version."""
+        """Copy an attached table into the lake: an owned one of the same name and pin. Returns the version."""
         with self.transaction() as tx:
             table = tx.table(name)
             if isinstance(find_table(self._snapshot(), name), OwnedTable):
                 raise InvalidInput(f"table {name!r} is owned by the lake already")
+            pin = find_table(self._snapshot(), name).pin
             tx.drop(name)
             tx.write(name, table.scan(), mode="create")
+            if pin is not None:
+                tx.pin(name, pin.kind, owner=pin.owner, reason=pin.reason)
             return tx.commit()
 
     # --- reading -------------------------------------------------------------------------------------------------

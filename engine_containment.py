@@ -11,10 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from .engine_base import EngineBase
-from .lake.edit import find_owned
 from .lake.errors import InvalidInput
 from .lake.limits import CONTAINMENT_MEMORY_BYTES
-from .lake.naming import plan_pin
+from .lake.naming import find_table, plan_pin, plan_unpin
 from .lake.progress import shown
 from .lake.restoring import plan_restore
 from .lake.snapshot import AttachedTable, OwnedTable, Snapshot
@@ -116,12 +115,12 @@ class ContainmentEngine(EngineBase):
         refused. ``owner`` and ``reason`` are shown to whoever asks. It replaces the pin that there is.
         """
         base = self._base()
-        return self._commit(plan_pin(base, name, kind or " ", owner, reason), f"pin {name}", base)
+        return self._commit(plan_pin(base, name, kind, owner, reason), f"pin {name}", base)
 
     def unpin(self, name: str) -> int:
         """Lift a table's pin; returns the version."""
         base = self._base()
-        return self._commit(plan_pin(base, name, ""), f"unpin {name}", base)
+        return self._commit(plan_unpin(base, name), f"unpin {name}", base)
 
     def retire(
         self,
@@ -182,7 +181,7 @@ class ContainmentEngine(EngineBase):
         from .containment.manifest import delete_files
 
         base = self._base()
-        entry, table = find_owned(base, name), self._catalog.table(base, name)
+        entry, table = self._owned(base, name), self._catalog.table(base, name)
         attached = [other for other in base.tables.values() if isinstance(other, AttachedTable)]
         store, attachments = self._catalog.store, self._catalog.attachments
         return delete_files(store, entry.table_id, table, attachments, attached, dry_run=dry_run)
@@ -194,4 +193,10 @@ class ContainmentEngine(EngineBase):
         """
         from .lake.export import export_view
 
-        return export_view(self._catalog.store, find_owned(self._snapshot(), name), folder)
+        return export_view(self._catalog.store, self._owned(self._snapshot(), name), folder)
+
+    def _owned(self, snapshot: Snapshot, name: str) -> OwnedTable:
+        entry = find_table(snapshot, name)
+        if not isinstance(entry, OwnedTable):
+            raise InvalidInput(f"table {name!r} is attached; this needs one of the lake's own: import_table({name!r})")
+        return entry

@@ -52,6 +52,7 @@ def carried(store: Store, snapshot: Snapshot, edit: Edit, dependants: Dependants
     """
     if dependants not in ("restore", "refuse"):
         raise InvalidInput(f"dependants is {dependants!r}, expected 'restore' or 'refuse'")
+    _check_holds(snapshot, edit.changes)
     begun_us, touched = now_us(), _losers(edit.changes)
     guards = tuple(
         TableUnchanged(table_id, snapshot.version, schema=False, dependants=True)
@@ -61,7 +62,6 @@ def carried(store: Store, snapshot: Snapshot, edit: Edit, dependants: Dependants
     if not guards:
         return edit
     guarded = replace(edit, requirements=tuple(dict.fromkeys((*edit.requirements, *guards))))
-    _check_holds(snapshot, edit.changes)
     after = apply(snapshot, edit.changes, version=snapshot.version, timestamp_us=snapshot.timestamp_us)
     affected = list(_affected(snapshot, after, touched))
     if affected and not edit.rewrites and dependants == "refuse":

@@ -25,11 +25,20 @@ if TYPE_CHECKING:
 
     from .snapshot import Snapshot, TableEntry
 
-__all__ = ["find_table", "no_such_table", "plan_attach", "plan_drop", "plan_pin", "plan_rename", "plan_view"]
+__all__ = [
+    "find_table",
+    "no_such_table",
+    "plan_attach",
+    "plan_drop",
+    "plan_pin",
+    "plan_rename",
+    "plan_unpin",
+    "plan_view",
+]
 
 
-PINS = ("keep", "legal-hold", "")
-"""Kinds of pins; the last one is none."""
+PINS = ("keep", "legal-hold")
+"""Kinds of pins."""
 
 
 def find_table(snapshot: Snapshot, name: str) -> TableEntry:
@@ -69,9 +78,18 @@ def plan_drop(snapshot: Snapshot, name: str) -> Edit:
 
 
 def plan_pin(snapshot: Snapshot, name: str, kind: str, owner: str = "", reason: str = "") -> Edit:
-    """Pin a table ("keep" or "legal-hold"), or lift its pin ("")."""
+    """Pin a table, in the place of the pin that it has."""
     if kind not in PINS:
-        raise InvalidInput(f"found the pin {kind!r}, expected one of {', '.join(map(repr, PINS))}")
+        raise InvalidInput(f"found the pin {kind!r}, expected {' or '.join(map(repr, PINS))}")
+    return _pinned(snapshot, name, kind, owner, reason)
+
+
+def plan_unpin(snapshot: Snapshot, name: str) -> Edit:
+    """Lift a table's pin."""
+    return _pinned(snapshot, name, "", "", "")
+
+
+def _pinned(snapshot: Snapshot, name: str, kind: str, owner: str, reason: str) -> Edit:
     entry = find_table(snapshot, name)
     unchanged = TableUnchanged(entry.table_id, snapshot.version, schema=False, name=True)
     return Edit((SetPin(entry.table_id, kind, owner, reason),), (unchanged,))

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .compaction import placed
-from .edit import Edit, Rewrite, find_owned, now_us
-from .errors import Conflict
+from .edit import Edit, Rewrite, now_us
+from .errors import Conflict, InvalidInput
 from .moving import plain_files
+from .naming import find_table
+from .snapshot import OwnedTable
 from .table import owned_table
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ def plan_restore(snapshot: Snapshot, store: Store, name: str) -> Edit:
     then.
     """
     begun_us = now_us()
-    entry = find_owned(snapshot, name)
+    entry = find_table(snapshot, name)
+    if not isinstance(entry, OwnedTable):
+        raise InvalidInput(f"table {name!r} is attached and has files of its own: there is nothing to restore")
     table = owned_table(store, entry, snapshot.version)
     rewrites: list[Rewrite] = []
     try:

@@ -8,7 +8,7 @@ from .changes import Change, FilesPresent, NameFree, Requirement, TableUnchanged
 from .edit import Edit, plan_delete, plan_write
 from .errors import InvalidInput
 from .merge import plan_merge
-from .naming import find_table, plan_drop, plan_rename, plan_view
+from .naming import find_table, plan_drop, plan_pin, plan_rename, plan_view
 from .snapshot import OwnedTable, Snapshot, apply
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ class Transaction:
     def drop(self, name: str) -> None:
         """As :meth:`lakelet.Engine.drop`."""
         self._add(plan_drop(self._snapshot(), name))
+
+    def pin(self, name: str, kind: str = "keep", *, owner: str = "", reason: str = "") -> None:
+        """As :meth:`lakelet.Engine.pin`."""
+        self._add(plan_pin(self._snapshot(), name, kind, owner, reason))
 
     def create_view(self, name: str, sql: str) -> None:
         """As :meth:`lakelet.Engine.create_view`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lakelet import Conflict, Engine, InvalidInput, NotFound
+from lakelet.lake.accesses import AccessCounter
 from lakelet.lake.bitwise import differing_rows
+from lakelet.lake.derived import DerivedFragment
+from lakelet.lake.fragment import Fragment
 
 ROWS = 60_000
 
@@ -221,6 +226,95 @@ def test_pins_hold(db: Engine) -> None:
             db.pin("orders", bad)  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="nobody"):
         db.pin("nobody")
+
+
+def test_a_hold_on_an_attached_table_holds_and_pins_survive_an_import(tmp_path: Path, db: Engine) -> None:
+    pq.write_table(kept(0.3), tmp_path / "part.parquet")
+    db.attach("part", tmp_path / "part.parquet")
+    db.pin("part", "legal-hold", reason="case 7")
+    for refused in (lambda: db.drop("part"), lambda: db.import_table("part")):
+        with pytest.raises(InvalidInput, match="legal hold: case 7"):
+            refused()
+    assert db.tables()["part"].kind == "attached"
+    db.pin("part", owner="Ann", reason="audit")
+    db.import_table("part")
+    assert db.tables()["part"].kind == "owned"
+    assert "It is pinned by Ann: audit." in db.containment().plan().explain("part")
+
+
+def test_a_pin_may_be_part_of_a_transaction(db: Engine) -> None:
+    with db.transaction() as tx:
+        tx.write("new", kept().slice(0, 5))
+        tx.pin("new", "legal-hold", reason="case 8")
+    with pytest.raises(InvalidInput, match="case 8"):
+        db.drop("new")
+
+
+def test_what_is_no_table_of_the_lake_is_named(tmp_path: Path, db: Engine) -> None:
+    pq.write_table(kept(0.3), tmp_path / "part.parquet")
+    db.attach("part", tmp_path / "part.parquet")
+    with pytest.raises(InvalidInput, match="nothing to restore"):
+        db.restore("part")
+    with pytest.raises(InvalidInput, match="import_table"):
+        db.export_view("part", tmp_path)
+    with pytest.raises(NotFound, match="did you mean 'some'"):
+        db.restore("sone")
+
+
+def test_a_condition_reads_only_the_row_groups_that_may_hold_a_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = 1_000_000
+    parent = pa.table({"id": np.arange(rows), "value": np.random.default_rng(1).random(rows)})
+    with lakelet.connect(tmp_path / "lake") as db:
+        db.write("parent", parent)
+        db.write("child", parent.filter(pa.array(np.random.default_rng(2).random(rows) < 0.5)))
+        retire(db)
+        assert db.tables()["child"].kind == "retired"
+        read: list[int] = []
+        real = Fragment.read
+
+        def counted(self: Fragment, columns: Any = None, row_groups: Any = None) -> pa.Table:
+            if not isinstance(self, DerivedFragment):
+                read.extend(row_groups or range(len(self.row_group_rows)))
+            return real(self, columns, row_groups)
+
+        monkeypatch.setattr(Fragment, "read", counted)
+        found = db.table("child").to_arrow(columns=["value"], where="id BETWEEN 700000 AND 700010")
+        groups = len(db.table("parent").fragments()[0].row_group_rows)
+    assert 0 < found.num_rows <= 11
+    assert groups >= 8
+    assert 0 < len(set(read)) <= 4
+
+
+def test_reads_are_counted_but_by_readers_that_write_nothing(db: Engine) -> None:
+    entry = db._catalog.log.latest().table("some")
+    assert entry is not None
+    db.table("some").to_arrow()
+    list(db.table("some").scan())
+    db.sql('SELECT count(*) FROM "some"').fetchall()
+    db.containment()
+    with lakelet.connect(db.uri, read_only=True) as reader:
+        reader.table("some").to_arrow()
+    today = dt.datetime.now(dt.UTC).date()
+    assert db._catalog.read_counts(today - dt.timedelta(days=1)).reads(entry.table_id, today, 2) == 3
+
+
+def test_vacuum_sums_up_old_read_counts(db: Engine) -> None:
+    entry = db._catalog.log.latest().table("some")
+    assert entry is not None
+    store, clock = db._catalog.store, time.time() - 5 * 86_400
+    for _ in range(3):
+        counter = AccessCounter(store, clock=lambda: clock)
+        counter.count(entry.table_id)
+        counter.close()
+    assert len(list(store.list("_lakelet/accesses/"))) == 3
+    db.vacuum(dry_run=True)
+    assert len(list(store.list("_lakelet/accesses/"))) == 3
+    db.vacuum()
+    assert len(list(store.list("_lakelet/accesses/"))) == 1
+    today = dt.datetime.now(dt.UTC).date()
+    assert db._catalog.read_counts(today - dt.timedelta(days=9)).reads(entry.table_id, today, 9) == 3
 
 
 def test_pins_survive_a_checkpoint(tmp_path: Path, db: Engine) -> None:
