@@ -59,8 +59,11 @@ RowsOption = Annotated[int, typer.Option(min=0, help="Rows that a table for peop
 DEFAULT_LAKE = "./lake"
 
 
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a command whose errors become one line on standard error and an exit code."""
+def command(function: Callable[..., None], *, panel: str | None = None) -> Callable[..., None]:
+    """Register a command whose errors become one line on standard error and an exit code.
+
+    ``panel`` is the heading under which the help lists it; None is that of most.
+    """
 
     @functools.wraps(function)
     def run(*args: object, **kwargs: object) -> None:
@@ -78,7 +81,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_PIPE_CLOSED) from None
 
-    app.command()(run)
+    app.command(rich_help_panel=panel)(run)
     return run
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .cli_app import DEFAULT_LAKE, ROWS_SHOWN, JsonOption, LakeOption, RowsOption, command, opened
+from . import cli_app
+from .cli_app import DEFAULT_LAKE, ROWS_SHOWN, JsonOption, LakeOption, RowsOption, opened
 from .cli_output import byte_text, counted, print_json, print_lines, print_table, usd_text
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ ExtraOption = Annotated[
 ]
 KeepOption = Annotated[list[str] | None, typer.Option(help="A table that must stay; may be given many times.")]
 DEFAULT_PRICES = "s3_standard"
+
+command = functools.partial(cli_app.command, panel="Storing less")
 
 
 def prices_of(text: str) -> Prices:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from ..lake.errors import InvalidInput, LakeletError
-from .costs import Reading, Usage, bounds_of, reading, rebuilding
+from .costs import Reading, Usage, reading, rebuilding
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -153,7 +153,7 @@ def find_candidates(
             refused.setdefault(child, f"{names[parent]} {reason}")
             continue
         if child not in bounds:
-            bounds[child] = bounds_of(tables[child])
+            bounds[child] = tables[child].bounds()
         try:
             way = rebuilding(tables[child], tables[parent], bounds[child], extra)
         except LakeletError as error:

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ..lake.statistics import UNKNOWN, Bounds, in_type, merged
+from ..lake.statistics import UNKNOWN, Bounds, apart, in_type
 from .matching import column_map
 
 if TYPE_CHECKING:
@@ -130,15 +130,6 @@ def _requests(files: int, num_bytes: float) -> float:
     return files * _REQUESTS_PER_FILE + num_bytes / REQUEST_BYTES
 
 
-def bounds_of(table: Table) -> dict[str, Bounds]:
-    """The bounds of all rows of a table by column; a missing name means that nothing is known."""
-    parts = [(fragment.bounds(), fragment.num_rows) for fragment in table.fragments() if fragment.num_rows]
-    if not parts:
-        return {}
-    names = set.intersection(*(set(bounds) for bounds, _ in parts))
-    return {name: merged((bounds[name], rows) for bounds, rows in parts) for name in sorted(names)}
-
-
 def _share(
     fragment: Fragment, columns: Mapping[str, str], bounds: Mapping[str, Bounds], own: pa.Schema, theirs: pa.Schema
 ) -> float:
@@ -169,10 +160,4 @@ def _share(
 def _apart(a: Bounds, b: Bounds) -> bool:
     if a.null_count != 0 or a.nan_count not in (0, None):
         return False  # a row with NULL or NaN there may stand anywhere
-    try:
-        for low, high in ((a.min, b.max), (b.min, a.max)):
-            if low is not None and high is not None and low > high:  # type: ignore[operator]
-                return True
-    except TypeError:
-        return False
-    return False
+    return apart(a, b)

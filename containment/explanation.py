@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["explanation"]
+__all__ = ["explanation", "kept_reason"]
 
 _SHOWN: Final = 10
 
@@ -25,35 +25,34 @@ def explanation(plan: Plan, table: int) -> str:
         lines.append(f"It saves {kept - plan.pair_cost(number):.6f} USD a month.")
     else:
         lines.append(f"{name}: keep.")
-        lines += [f"{reason[:1].upper()}{reason[1:]}." for reason in _reasons(plan, table)]
+        reason = kept_reason(plan, table)
+        lines.append(f"{reason[:1].upper()}{reason[1:]}.")
     size = known.num_bytes[table]
     rate = "unknown" if reads is None else f"{reads:g} a month"
     lines.append(f"Kept, its {size:,} bytes cost {kept:.6f} USD a month; reads: {rate}.")
-    served = sum(1 for child in range(len(known.names)) if plan.parent_of(child) == table)
+    served = plan.serves[table]
     if served:
         others = "1 other table is" if served == 1 else f"{served:,} other tables are"
         lines.append(f"{others} to be rebuilt from it.")
     pairs = sorted(known.of_child.get(table, ()), key=plan.pair_cost)
-    for number in pairs[:_SHOWN]:
-        lines.append(f"  {_candidate(plan, number, kept)}")
+    lines += [f"  {_candidate(plan, number, kept)}" for number in pairs[:_SHOWN]]
     if len(pairs) > _SHOWN:
         lines.append(f"  and {len(pairs) - _SHOWN} more")
     return "\n".join(lines)
 
 
-def _reasons(plan: Plan, table: int) -> list[str]:
+def kept_reason(plan: Plan, table: int) -> str:
+    """Why a table that is kept is."""
     known = plan.candidates
     if table in known.kept_because:
-        return [known.kept_because[table]]
+        return known.kept_because[table]
     if table in known.refused and table not in known.of_child:
-        return [f"of the tables that contain it none may be relied on: {known.refused[table]}"]
+        return f"of the tables that contain it none may be relied on: {known.refused[table]}"
     if table not in known.of_child:
-        return ["no other table contains all its rows"]
+        return "no other table contains all its rows"
     if not any(known.pairs[n].within(plan.limits, plan.throughput) for n in known.of_child[table]):
-        return ["every table that contains it is beyond a limit"]
-    if any(plan.parent_of(child) == table for child in range(len(known.names))):
-        return ["others are rebuilt from it"]
-    return ["it costs least this way"]
+        return "every table that contains it is beyond a limit"
+    return "others are rebuilt from it" if plan.serves[table] else "it costs least this way"
 
 
 def _candidate(plan: Plan, number: int, kept: float) -> str:

@@ -15,7 +15,6 @@ import numpy as np
 
 from ..lake.errors import InvalidInput
 from ..lake.limits import CONTAINMENT_MEMORY_BYTES
-from ..lake.statistics import merged
 from .audit import Budget
 from .column_stage import ColumnStage
 from .content import Content
@@ -144,13 +143,7 @@ class _Search:
 
     def _bounds_of(self, table: int) -> Mapping[str, Bounds]:
         if table not in self._bounds:
-            fragments = self.tables[table].fragments()
-            if len(fragments) == 1:
-                self._bounds[table] = fragments[0].bounds()
-            else:
-                parts = [(fragment.bounds(), fragment.num_rows) for fragment in fragments if fragment.num_rows]
-                names = set.intersection(*(set(bounds) for bounds, _ in parts)) if parts else set()
-                self._bounds[table] = {n: merged((bounds[n], rows) for bounds, rows in parts) for n in sorted(names)}
+            self._bounds[table] = self.tables[table].bounds()
         return self._bounds[table]
 
     def _min_max(self, graph: SchemaGraph, known: Known) -> list[Pair]:

@@ -1,11 +1,12 @@
 """The retirement plan: which tables to keep, which to rebuild from which, and why (OPT-RET of R2D2, arXiv 2312.13427).
 
-``prepare`` looks at the tables once: candidate pairs, what reading each way takes, what rules pairs out. Everything
-that depends on prices and limits comes after and costs milliseconds, so that other prices need no new search.
+``find_candidates`` looks at the tables once: candidate pairs, what reading each way takes, what rules pairs out.
+Everything that depends on prices and limits comes after and costs milliseconds: other prices need no new search.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from ..lake.errors import InvalidInput, NotFound
 from .costs import Usage, kept_cost, retired_cost
+from .explanation import explanation, kept_reason
 from .program import solve
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ class Plan:
     @cached_property
     def cost_per_month_before(self) -> float:
         """Dollars a month when everything stays as it is."""
-        return sum(self._kept(table) for table in range(len(self.candidates.names)))
+        return sum(self.kept_cost(table) for table in range(len(self.candidates.names)))
 
     @property
     def saves_per_month(self) -> float:
@@ -119,7 +121,9 @@ class Plan:
     @property
     def recipe_bytes(self) -> int:
         """Bytes that their recipes are expected to take."""
-        return int(sum(self._chosen(table).recipe_bytes for table, parent in enumerate(self._parents) if parent >= 0))
+        known = self.candidates
+        chosen = (known.pairs[known.number[pair]] for pair in enumerate(self._parents) if pair[1] >= 0)
+        return int(sum(pair.reading.recipe_bytes for pair in chosen))
 
     def what_if(self, **changes: Any) -> Plan:
         """The plan under other ``prices``, ``max_restore_seconds``, ``max_read_amplification``, ``payback_months`` or
@@ -164,11 +168,14 @@ class Plan:
 
     def explain(self, table: str) -> str:
         """Why the table is kept or retired, in words, with its candidate parents. Raises NotFound for another name."""
-        from .explanation import explanation
-
         if table not in self.candidates.position:
             raise NotFound(f"the plan knows no table {table!r}; it was made over {len(self.candidates.names):,} tables")
         return explanation(self, self.candidates.position[table])
+
+    @cached_property
+    def serves(self) -> Counter[int]:
+        """How many tables are to be rebuilt from each, by position."""
+        return Counter(parent for parent in self._parents if parent >= 0)
 
     # --- one table -------------------------------------------------------------------------------------------------
 
@@ -178,29 +185,22 @@ class Plan:
 
     def kept_cost(self, table: int) -> float:
         """Dollars a month for the table when it is kept."""
-        return self._kept(table)
+        known = self.candidates
+        return kept_cost(known.readings[table], known.usage(table), self.prices, self.throughput)
 
     def pair_cost(self, pair: int) -> float:
         """Dollars a month for the child of a candidate pair when it is rebuilt from the parent."""
         return self._pair_costs[pair]
 
-    def _kept(self, table: int) -> float:
-        known = self.candidates
-        return kept_cost(known.readings[table], known.usage(table), self.prices, self.throughput)
-
-    def _chosen(self, table: int) -> Any:
-        return self.candidates.pairs[self.candidates.number[table, self._parents[table]]].reading
-
     def _saves(self, table: int) -> float:
-        return self._kept(table) - self._pair_costs[self.candidates.number[table, self._parents[table]]]
+        return self.kept_cost(table) - self._pair_costs[self.candidates.number[table, self._parents[table]]]
 
     def _row(self, table: int) -> dict[str, Any]:
         known, parent = self.candidates, self._parents[table]
         row = {"table": known.names[table], "num_bytes": known.num_bytes[table]}
         if parent < 0:
-            reason = known.kept_because.get(table) or ("" if known.of_child.get(table) else "no table contains it")
             nothing = {"parent": None, "saves_per_month": 0.0, "restore_seconds": None, "recipe_bytes": None}
-            return row | nothing | {"action": "keep", "reason": reason or "it costs least this way"}
+            return row | nothing | {"action": "keep", "reason": kept_reason(self, table)}
         pair = known.pairs[known.number[table, parent]]
         return row | {
             "action": "retire",

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..lake.conversion import conform, stored_type
@@ -15,8 +16,6 @@ from ..lake.layout import ParquetLayout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pyarrow as pa
 
     from ..lake.fragment import Fragment
     from ..lake.table import Table
@@ -83,8 +82,6 @@ def _measured(fragment: Fragment) -> Throughput:
 
 
 def _writing_seconds(rows: pa.Table) -> float:
-    import pyarrow as pa
-
     schema = pa.schema([field.with_type(stored_type(field.type)) for field in rows.schema])
     stored = conform(rows, schema)
     started = time.perf_counter()

@@ -116,11 +116,6 @@ class DerivedFragment(Fragment):
             self._directions = found
         return found
 
-    @property
-    def recipe_bytes(self) -> int:
-        """Bytes of the recipe and its residual rows."""
-        return self.num_bytes
-
     def _loaded(self) -> Directions:
         path = self._origin.path
         with self.naming():
@@ -282,16 +277,10 @@ class DerivedFragment(Fragment):
         """The live rows, part by part; a row group in which two parts meet is read once."""
         held = Held()
         names = self.schema.names if columns is None else columns
-        for run in self._together(range(len(self.row_group_rows)), len(names)):
-            made: dict[int, pa.Table] = {}
-
-            def stored(names: _Columns, _: object, run: range = run, made: dict[int, pa.Table] = made) -> pa.Table:
-                if not made:
-                    made.update(zip(run, self._rebuilt(names, run, held), strict=True))
-                return made.pop(min(made))
-
-            for part in run:
-                yield self._finished(columns, [part], stored)
+        stored = [name for name in names if self._written.get_field_index(name) >= 0]
+        for run in self._together(range(len(self.row_group_rows)), len(stored)):
+            for part, table in zip(run, self._rebuilt(stored, run, held) if stored else run, strict=True):
+                yield self._finished(columns, [part], lambda *_, table=table: table)
 
     def _read_stored(self, names: _Columns, row_groups: Sequence[int] | None) -> pa.Table:
         parts = range(len(self.directions.parts)) if row_groups is None else row_groups
@@ -349,7 +338,7 @@ class DerivedFragment(Fragment):
         found = [self.origins(number) for number in run]
         origins = Origins(np.concatenate([o.source for o in found]), np.concatenate([o.row for o in found]))
         order = None
-        if not _in_order(origins):
+        if not origins.in_order:
             order = np.lexsort((origins.row, origins.source))
             origins = Origins(origins.source[order], origins.row[order])
         pieces: list[pa.Table] = []
@@ -365,15 +354,6 @@ class DerivedFragment(Fragment):
             place[order] = np.arange(len(order))
             table = keep_rows(table.combine_chunks(), pa.array(place))
         return table
-
-
-def _in_order(origins: Origins) -> bool:
-    """Whether the rows ascend from source to source, and in each."""
-    source, row = origins.source, origins.row
-    ascending: npt.NDArray[np.bool_] = row[1:] > row[:-1]
-    if len(source) and source[0] == source[-1] and bool((source == source[0]).all()):
-        return bool(ascending.all())
-    return bool(((source[1:] > source[:-1]) | ((source[1:] == source[:-1]) & ascending)).all())
 
 
 def _with_dictionaries(table: pa.Table, part: Part) -> pa.Table:

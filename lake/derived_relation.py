@@ -17,31 +17,22 @@ import pyarrow as pa
 
 from .conversion import convert, map_children, stored_type
 from .recipe import Origins
+from .sql_text import cast_to, null_of, path_literal, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from .derived import DerivedFragment
     from .fragment import Fragment
 
-__all__ = ["DerivedText", "Words", "derived_text"]
+__all__ = ["DerivedText", "derived_text"]
 
 _KNOWN_EXTENSIONS: Final = ("arrow.uuid", "arrow.json")
 
 
 _SPARSE: Final = 16
-
-
-@dataclass(frozen=True)
-class Words:
-    """How SQL is written: of paths, names, casts and NULLs (:mod:`.relation`)."""
-
-    path: Callable[[str], str]
-    quote: Callable[[str], str]
-    cast: Callable[[str, pa.DataType], str]
-    null: Callable[[pa.DataType], str]
 
 
 @dataclass
@@ -52,30 +43,29 @@ class DerivedText:
     tables: dict[str, pa.Table] = field(default_factory=dict)
 
 
-def derived_text(fragment: DerivedFragment, names: Sequence[str], words: Words) -> DerivedText:
+def derived_text(fragment: DerivedFragment, names: Sequence[str]) -> DerivedText:
     """The SELECT of a rebuilt file under these column names, in the types of ``fragment.schema``.
 
     Reads the recipe and the footers of its sources. Raises what that raises, naming the table.
     """
     with fragment.naming():
-        return _text(fragment, names, words)
+        return _text(fragment, names)
 
 
-def _text(fragment: DerivedFragment, names: Sequence[str], words: Words) -> DerivedText:
+def _text(fragment: DerivedFragment, names: Sequence[str]) -> DerivedText:
     stem = "lakelet " + hashlib.sha256(fragment.identity.encode() + fragment.path.encode()).hexdigest()[:24]
     files = [*fragment.sources(), *([fragment.residual] if fragment.residual else [])]
     every = [*files, *([fragment.side] if fragment.side else [])]
     if not all(_same_cast(file, fragment) for file in every):
-        values = [words.cast(f"c{i}", one.type) for i, one in enumerate(fragment.schema)]
+        values = [cast_to(f"c{i}", one.type) for i, one in enumerate(fragment.schema)]
         aliases = ", ".join(f"c{i}" for i in range(len(fragment.schema)))
-        text = f"SELECT {_named(values, names, words)} FROM {words.quote(stem)} AS t({aliases})"
+        text = f"SELECT {_named(values, names)} FROM {quote(stem)} AS t({aliases})"
         return DerivedText(text, {stem: _handed_over(fragment.read())})
     origins, stored = _alive(fragment, len(files) - 1)
     if not len(origins):
-        nulls = [words.null(one.type) for one in fragment.schema]
-        return DerivedText(f"SELECT {_named(nulls, names, words)} WHERE false")
-    step = np.diff(origins.source.astype(np.int64))
-    in_order = bool(((step > 0) | ((step == 0) & (np.diff(origins.row) > 0))).all())
+        nulls = [null_of(one.type) for one in fragment.schema]
+        return DerivedText(f"SELECT {_named(nulls, names)} WHERE false")
+    in_order = origins.in_order
     order = np.arange(len(origins)) if in_order else np.argsort(origins.source, kind="stable")
     sources = origins.source[order]
     cuts = np.flatnonzero(np.diff(sources)) + 1
@@ -84,8 +74,8 @@ def _text(fragment: DerivedFragment, names: Sequence[str], words: Words) -> Deri
         for start, places in zip(np.r_[0, cuts].tolist(), np.split(order, cuts), strict=True)
     ]
     if in_order and fragment.side is None and not _is_sparse(runs):
-        return _streamed(runs, fragment, stem, names, words)
-    return _put_in_order(runs, fragment, stem, names, words)
+        return _streamed(runs, fragment, stem, names)
+    return _put_in_order(runs, fragment, stem, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,45 +93,38 @@ def _is_sparse(runs: Sequence[_Run]) -> bool:
     return rows * _SPARSE < sum(int(run.rows[-1] - run.rows[0]) + 1 for run in runs)
 
 
-def _streamed(
-    runs: Sequence[_Run], fragment: DerivedFragment, stem: str, names: Sequence[str], words: Words
-) -> DerivedText:
+def _streamed(runs: Sequence[_Run], fragment: DerivedFragment, stem: str, names: Sequence[str]) -> DerivedText:
     """Runs that follow each other as their rows do in the files."""
     made = DerivedText("")
     branches = []
     for at, run in enumerate(runs):
-        values = _named(_values(run.file, fragment, words), names, words)
-        branches.append(
-            f"SELECT {values} FROM {_scan(run.file, words)} WHERE {_picked(run.rows, made, stem, at, words)}"
-        )
+        values = _named(_values(run.file, fragment), names)
+        branches.append(f"SELECT {values} FROM {_scan(run.file)} WHERE {_picked(run.rows, made, stem, at)}")
     made.text = " UNION ALL ".join(branches)
     return made
 
 
-def _put_in_order(
-    runs: Sequence[_Run], fragment: DerivedFragment, stem: str, names: Sequence[str], words: Words
-) -> DerivedText:
+def _put_in_order(runs: Sequence[_Run], fragment: DerivedFragment, stem: str, names: Sequence[str]) -> DerivedText:
     """Rows joined to their places, columns of the side file joined by place, and all sorted by it."""
     made = DerivedText("")
     branches = []
     for at, run in enumerate(runs):
         positions = f"{stem} {at}"
         made.tables[positions] = pa.table({"row": run.rows, "place": run.stored})
-        listed = ", ".join(_values(run.file, fragment, words))
+        listed = ", ".join(_values(run.file, fragment))
         branches.append(
-            f"SELECT p.place, {listed} FROM {_scan(run.file, words)} JOIN {words.quote(positions)} AS p "
-            "ON t.file_row_number = p.row"
+            f"SELECT p.place, {listed} FROM {_scan(run.file)} JOIN {quote(positions)} AS p ON t.file_row_number = p.row"
         )
     aliases = [f"v{i}" for i in range(len(names))]  # a column may be called place
     source = f"({' UNION ALL '.join(branches)}) AS t(place, {', '.join(aliases)})"
     values = [f"t.{alias}" for alias in aliases]
     side = fragment.side
     if side is not None:
-        source += f" JOIN {_scan(side, words, 's')} ON s.file_row_number = t.place"
-        for at, own in enumerate(_values(side, fragment, words, "s.")):
+        source += f" JOIN {_scan(side, 's')} ON s.file_row_number = t.place"
+        for at, own in enumerate(_values(side, fragment, "s.")):
             if side.file_schema.get_field_index(fragment.schema.names[at]) >= 0:
                 values[at] = own
-    made.text = f"SELECT {_named(values, names, words)} FROM {source} ORDER BY t.place"
+    made.text = f"SELECT {_named(values, names)} FROM {source} ORDER BY t.place"
     return made
 
 
@@ -157,26 +140,26 @@ def _alive(fragment: DerivedFragment, residual: int) -> tuple[Origins, NDArray[n
     return Origins(source[stored], row[stored]), stored
 
 
-def _scan(file: Fragment, words: Words, alias: str = "t") -> str:
+def _scan(file: Fragment, alias: str = "t") -> str:
     columns = ", ".join(f"c{i}" for i in range(len(file.file_schema)))
-    return f"read_parquet([{words.path(file.path)}], hive_partitioning=false) AS {alias}({columns})"
+    return f"read_parquet([{path_literal(file.path)}], hive_partitioning=false) AS {alias}({columns})"
 
 
-def _named(values: Sequence[str], names: Sequence[str], words: Words) -> str:
-    return ", ".join(f"{value} AS {words.quote(name)}" for value, name in zip(values, names, strict=True))
+def _named(values: Sequence[str], names: Sequence[str]) -> str:
+    return ", ".join(f"{value} AS {quote(name)}" for value, name in zip(values, names, strict=True))
 
 
-def _values(file: Fragment, fragment: DerivedFragment, words: Words, prefix: str = "") -> list[str]:
+def _values(file: Fragment, fragment: DerivedFragment, prefix: str = "") -> list[str]:
     """The values of our columns as expressions over one file, by place: names may differ in case only."""
     values = []
     for one in fragment.schema:
         place = _place(file, fragment, one.name)
         if place < 0:
-            value = words.null(one.type)
+            value = null_of(one.type)
         elif _is_stored_as(file.file_schema.field(place).type, one.type):
             value = f"{prefix}c{place}"
         else:
-            value = words.cast(f"{prefix}c{place}", one.type)
+            value = cast_to(f"{prefix}c{place}", one.type)
         values.append(value)
     return values
 
@@ -187,7 +170,7 @@ def _place(file: Fragment, fragment: DerivedFragment, name: str) -> int:
     return -1 if own is None else int(file.file_schema.get_field_index(own))
 
 
-def _picked(rows: NDArray[np.int64], made: DerivedText, stem: str, at: int, words: Words) -> str:
+def _picked(rows: NDArray[np.int64], made: DerivedText, stem: str, at: int) -> str:
     low, high = int(rows[0]), int(rows[-1])
     between = f"file_row_number BETWEEN {low} AND {high}"
     if high - low + 1 == len(rows):
@@ -196,7 +179,7 @@ def _picked(rows: NDArray[np.int64], made: DerivedText, stem: str, at: int, word
     bits[rows - low] = True
     name = f"{stem} {at}"
     made.tables[name] = pa.table({"bits": pa.array([np.packbits(bits).tobytes()], pa.large_binary())})
-    string = f"(SELECT bits::BIT FROM {words.quote(name)})"
+    string = f"(SELECT bits::BIT FROM {quote(name)})"
     return f"{between} AND get_bit({string}, (file_row_number - {low})::INTEGER) = 1"
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from .errors import InvalidInput, Unavailable
-from .relation import owned_relation, quote, text_literal
+from .relation import owned_relation
+from .sql_text import quote, text_literal
 
 if TYPE_CHECKING:
     from .snapshot import OwnedTable

@@ -16,7 +16,7 @@ from .incoming import open_reader
 from .layout import ParquetLayout
 from .schema import decode_schema, encode_schema, evolve
 from .snapshot import OwnedTable, Snapshot
-from .statistics import Bounds, merged
+from .statistics import Bounds, apart, merged
 from .table import Table, owned_fragment, owned_table
 from .writer import write_files
 
@@ -139,7 +139,6 @@ def _apart(fragment: Fragment, sought: dict[str, Bounds]) -> bool:
         known = there.get(key)
         if known is None or (known.nan_count != 0 and wanted.nan_count != 0):
             continue
-        for low, high in ((wanted.min, known.max), (known.min, wanted.max)):
-            if low is not None and high is not None and low > high:  # type: ignore[operator]
-                return True
+        if apart(wanted, known):
+            return True
     return False

@@ -68,6 +68,15 @@ class Origins:
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the rows ascend from source to source, and in each."""
+        source, row = self.source, self.row
+        ascending: NDArray[np.bool_] = row[1:] > row[:-1]
+        if len(source) and source[0] == source[-1] and bool((source == source[0]).all()):
+            return bool(ascending.all())
+        return bool(((source[1:] > source[:-1]) | ((source[1:] == source[:-1]) & ascending)).all())
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from .derived import DerivedFragment
-from .derived_relation import Words, derived_text
-from .errors import InvalidInput, InvalidSQL
+from .derived_relation import derived_text
+from .errors import InvalidSQL
 from .schema import decode_schema
+from .sql_text import cast_to, column_names, null_of, path_literal, quote, sql_type, text_literal
 from .table import owned_fragment
 
 if TYPE_CHECKING:
@@ -39,15 +40,10 @@ __all__ = [
     "Relation",
     "SourceFile",
     "attached_relation",
-    "column_names",
     "owned_relation",
-    "quote",
     "select_text",
-    "sql_type",
-    "text_literal",
 ]
 
-_GLOB = re.compile(r"[*?\[]")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN_PARTITION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[A-Za-z0-9_.-]+")
 
@@ -92,7 +88,7 @@ def owned_relation(store: Store, table: OwnedTable) -> Relation:
         if file.recipe is not None:
             fragment = owned_fragment(store, file, schemas[file.schema_id], schemas[-1], table.name)
             assert isinstance(fragment, DerivedFragment), "a recipe makes a derived fragment"
-            made = derived_text(fragment, column_names(schemas[-1]), _WORDS)
+            made = derived_text(fragment, column_names(schemas[-1]))
             stored.append(made.text)
             tables |= made.tables
             continue
@@ -131,7 +127,7 @@ def select_text(schema: pa.Schema, files: Sequence[SourceFile | str]) -> str:
         raise InvalidSQL("the table has no columns, and SQL has no such tables. Read it with to_arrow().")
     names = column_names(schema)
     if not files:
-        columns = ", ".join(f"{_null(f.type)} AS {quote(n)}" for f, n in zip(schema, names, strict=True))
+        columns = ", ".join(f"{null_of(f.type)} AS {quote(n)}" for f, n in zip(schema, names, strict=True))
         return f"SELECT {columns} WHERE false"
     whole: dict[int, bool] = {}
     runs: list[list[SourceFile] | str] = []
@@ -160,7 +156,7 @@ def _one_scan(a: SourceFile, b: SourceFile) -> bool:
 def _scan(run: Sequence[SourceFile], schema: pa.Schema, names: Sequence[str], same: bool) -> str:
     """The SELECT over files of one schema. ``same`` tells that it is the table's own."""
     first = run[0]
-    source = f"read_parquet([{', '.join(_path_literal(file.path) for file in run)}], hive_partitioning=false)"
+    source = f"read_parquet([{', '.join(path_literal(file.path) for file in run)}], hive_partitioning=false)"
     if same and not first.deletions and list(names) == schema.names:
         return f"SELECT * FROM {source}"
     if same and not first.deletions:
@@ -170,11 +166,11 @@ def _scan(run: Sequence[SourceFile], schema: pa.Schema, names: Sequence[str], sa
     for one, name in zip(schema, names, strict=True):
         place = places.get(one.name)
         if place is not None:
-            value = f"c{place}" if first.schema.field(place).type.equals(one.type) else _cast(f"c{place}", one.type)
+            value = f"c{place}" if first.schema.field(place).type.equals(one.type) else cast_to(f"c{place}", one.type)
         elif one.name in first.constants:
             value = _constant(first.constants[one.name], one.type)
         else:
-            value = _null(one.type)
+            value = null_of(one.type)
         columns.append(f"{value} AS {quote(name)}")
     # By place, not by name: a column may be called file_row_number, or differ from another in case only.
     aliases = ", ".join(f"c{i}" for i in range(len(first.schema)))
@@ -185,7 +181,7 @@ def _scan(run: Sequence[SourceFile], schema: pa.Schema, names: Sequence[str], sa
 
 
 def _alive(file: SourceFile) -> str:
-    deleted = f"read_parquet([{_path_literal(file.deletions)}], hive_partitioning=false)"
+    deleted = f"read_parquet([{path_literal(file.deletions)}], hive_partitioning=false)"
     bits = f"(SELECT bitstring_agg(pos::BIGINT, 0::BIGINT, {file.num_rows - 1}::BIGINT) FROM {deleted})"
     return f"get_bit({bits}, file_row_number::INTEGER) = 0"
 
@@ -213,116 +209,13 @@ def _hive_text(attachment: Attachment) -> str:
         if len(folders) != len(keys) or not all(_PLAIN_PARTITION.fullmatch(folder) for folder in folders):
             return ""
     types = ", ".join(f"{text_literal(key)}: {sql_type(schema.field(key).type)}" for key in keys)
-    paths = ", ".join(_path_literal(state.path) for state in listing.files)
+    paths = ", ".join(path_literal(state.path) for state in listing.files)
     columns = ", ".join(map(quote, names))
     return f"SELECT {columns} FROM read_parquet([{paths}], hive_partitioning=true, hive_types={{{types}}})"
 
 
-# --- names, values and types as SQL ------------------------------------------------------------------------------
-
-
-def quote(name: str) -> str:
-    """The name as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text_literal(text: str) -> str:
-    """The text as an SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _path_literal(path: str) -> str:
-    """The path as a literal that DuckDB takes for this one file, whatever its name."""
-    if _GLOB.search(path):
-        if "\\" in path:
-            raise InvalidInput(
-                f"{path} has a backslash and one of * ? [ in its path, which DuckDB cannot name together. "
-                "Rename the file or its folder."
-            )
-        path = _GLOB.sub(lambda found: f"[{found[0]}]", path)
-    return text_literal(path)
-
-
-def column_names(schema: pa.Schema) -> list[str]:
-    """The names under which SQL sees the columns; all different when ASCII case is folded, none empty."""
-    seen: dict[bytes, int] = {}
-    names = []
-    for i, wanted in enumerate(schema.names):
-        name = wanted or f"C{i}"
-        while (folded := name.encode().lower()) in seen:
-            seen[folded] += 1
-            name = f"{name}_{seen[folded]}"
-        seen[folded] = 0
-        names.append(name)
-    return names
-
-
-def _null(kind: pa.DataType) -> str:
-    return "NULL" if pa.types.is_null(kind) else f"CAST(NULL AS {sql_type(kind)})"
-
-
-def _cast(value: str, kind: pa.DataType) -> str:
-    return f"CAST({value} AS {sql_type(kind)})"
-
-
-_WORDS = Words(_path_literal, quote, _cast, _null)
-
-
 def _constant(value: Constant, kind: pa.DataType) -> str:
     if value is None:
-        return _null(kind)
+        return null_of(kind)
     text = value.isoformat() if isinstance(value, dt.date) else str(value)
-    return _cast(text_literal(text), kind)
-
-
-_FIXED_TYPES = {
-    pa.null(): '"NULL"',
-    pa.bool_(): "BOOLEAN",
-    pa.int8(): "TINYINT",
-    pa.int16(): "SMALLINT",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.uint8(): "UTINYINT",
-    pa.uint16(): "USMALLINT",
-    pa.uint32(): "UINTEGER",
-    pa.uint64(): "UBIGINT",
-    pa.float16(): "FLOAT",
-    pa.float32(): "FLOAT",
-    pa.float64(): "DOUBLE",
-    pa.string(): "VARCHAR",
-    pa.large_string(): "VARCHAR",
-    pa.string_view(): "VARCHAR",
-    pa.date32(): "DATE",
-    pa.date64(): "DATE",
-}
-_EXTENSION_TYPES = {"arrow.uuid": "UUID", "arrow.json": "JSON"}
-
-
-def sql_type(kind: pa.DataType) -> str:
-    """The DuckDB type under which ``read_parquet`` gives a column that was written as this Arrow type."""
-    types = pa.types
-    if isinstance(kind, pa.BaseExtensionType):
-        return _EXTENSION_TYPES.get(kind.extension_name) or sql_type(kind.storage_type)
-    if types.is_dictionary(kind):
-        return sql_type(kind.value_type)
-    fixed = _FIXED_TYPES.get(kind)
-    if fixed:
-        return fixed
-    if types.is_decimal(kind):
-        return f"DECIMAL({kind.precision}, {kind.scale})" if kind.precision <= 38 else "DOUBLE"
-    if types.is_timestamp(kind):
-        zoned = kind.tz is not None
-        if kind.unit == "ns":
-            return "TIMESTAMPTZ_NS" if zoned else "TIMESTAMP_NS"
-        return "TIMESTAMPTZ" if zoned else "TIMESTAMP"
-    if types.is_time(kind):
-        return "TIME_NS" if kind.unit == "ns" else "TIME"
-    if types.is_duration(kind):
-        return "BIGINT"
-    if types.is_struct(kind):
-        return "STRUCT(" + ", ".join(f"{quote(f.name)} {sql_type(f.type)}" for f in kind) + ")"
-    if types.is_map(kind):
-        return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.item_type)})"
-    if types.is_nested(kind):
-        return f"{sql_type(kind.value_type)}[]"
-    return "BLOB"
+    return cast_to(text_literal(text), kind)

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 from .attached import Attachment
 from .errors import InvalidInput, InvalidSQL, LakeletError, NotFound, Unavailable
 from .limits import RELATION_CACHE_ENTRIES, RELATION_TABLE_BYTES, WHERE_BYTES, WHERE_CACHE_ENTRIES
-from .relation import Relation, attached_relation, owned_relation, quote
+from .relation import Relation, attached_relation, owned_relation
 from .snapshot import OwnedTable, View
+from .sql_text import quote
 
 if TYPE_CHECKING:
     import duckdb

@@ -27,6 +27,7 @@ __all__ = [
     "UNKNOWN",
     "Bounds",
     "Value",
+    "apart",
     "constant_bounds",
     "decode_bounds",
     "encode_bounds",
@@ -71,6 +72,17 @@ def outer(bounds: Bounds) -> Bounds:
         max_exact=False,
         nan_count=0 if bounds.nan_count == 0 else None,
     )
+
+
+def apart(a: Bounds, b: Bounds) -> bool:
+    """Whether no value that is neither NULL nor NaN can lie within both; False for values that are not compared."""
+    try:
+        return any(
+            low is not None and high is not None and low > high  # type: ignore[operator]
+            for low, high in ((a.min, b.max), (b.min, a.max))
+        )
+    except TypeError:
+        return False
 
 
 def merged(parts: Iterable[tuple[Bounds, int]]) -> Bounds:

@@ -18,7 +18,7 @@ from .fragment import Fragment
 from .limits import SCAN_BATCH_ROWS
 from .predicate import Params, Predicate, bind_where
 from .schema import decode_schema
-from .statistics import UNKNOWN, Bounds, decode_bounds, in_type
+from .statistics import UNKNOWN, Bounds, decode_bounds, in_type, merged
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -83,6 +83,14 @@ class Table:
                 "deleted_rows": pa.array([f.num_deleted_rows for f in fragments], pa.int64()),
             }
         )
+
+    def bounds(self) -> dict[str, Bounds]:
+        """Bounds of all rows by column; a missing name means that nothing is known."""
+        parts = [(fragment.bounds(), fragment.num_rows) for fragment in self._fragments if fragment.num_rows]
+        if len(parts) == 1:
+            return parts[0][0]
+        names = set.intersection(*(set(bounds) for bounds, _ in parts)) if parts else set()
+        return {name: merged((bounds[name], rows) for bounds, rows in parts) for name in sorted(names)}
 
     def fragments(self) -> tuple[Fragment, ...]:
         """The files as fragments, in the order of their rows."""

@@ -17,10 +17,10 @@ from lakelet.lake.changes import DataFile
 from lakelet.lake.conversion import convert
 from lakelet.lake.deletions import write_deletions
 from lakelet.lake.local_store import LocalStore
-from lakelet.lake.relation import column_names
 from lakelet.lake.schema import encode_schema, evolve
 from lakelet.lake.session import Session
 from lakelet.lake.snapshot import OwnedTable
+from lakelet.lake.sql_text import column_names
 from lakelet.lake.table import owned_table
 
 NAMES = ["a", "A", "a_1", "", "file_row_number", "filename", 'we"ird', "it's", "select", "é", "pos", "rowid", "%s $x ?"]

@@ -59,7 +59,13 @@ def test_the_cheapest_plan_keeps_one_of_two_copies_and_what_is_spread_too_thin(d
     assert retiring == {"copy", "most"}
     assert row["copy"]["saves_per_month"] > row["most"]["saves_per_month"] > 0 == row["few"]["saves_per_month"]
     assert row["few"]["parent"] is None
-    assert row["alone"]["reason"] == "no table contains it"
+    reasons = {name: row[name]["reason"] for name in ("alone", "few", "orders", "copy")}
+    assert reasons == {
+        "alone": "no other table contains all its rows",
+        "few": "every table that contains it is beyond a limit",
+        "orders": "others are rebuilt from it",
+        "copy": "all its rows are in orders",
+    }
     assert plan.saves_per_month == pytest.approx(sum(one["saves_per_month"] for one in row.values()))
     assert plan.cost_per_month_before > plan.saves_per_month
     assert plan.retired_bytes == row["copy"]["num_bytes"] + row["most"]["num_bytes"]
@@ -111,6 +117,7 @@ def test_unknown_reads_are_not_none(tmp_path: Path, db: Engine) -> None:
         alone = graph.plan(throughput=FAST, unknown_reads_per_month=1)
         assert alone.pairs == []
         assert any("import_table" in alone.explain(name) for name in graph.names)
+        assert sum("import_table" in reason for reason in alone.actions.column("reason").to_pylist()) > 1
 
 
 def test_reads_are_what_the_caller_says(tmp_path: Path, db: Engine) -> None:

@@ -14,9 +14,10 @@ from lakelet.lake.changes import DataFile
 from lakelet.lake.deletions import write_deletions
 from lakelet.lake.errors import InvalidSQL
 from lakelet.lake.local_store import LocalStore
-from lakelet.lake.relation import SourceFile, attached_relation, column_names, owned_relation, select_text, sql_type
+from lakelet.lake.relation import SourceFile, attached_relation, owned_relation, select_text
 from lakelet.lake.schema import encode_schema
 from lakelet.lake.snapshot import OwnedTable
+from lakelet.lake.sql_text import column_names, sql_type
 
 SCHEMA = pa.schema([("a", pa.int64())])
 
