@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from .lake.errors import LimitExceeded as LimitExceeded
     from .lake.errors import NotFound as NotFound
     from .lake.errors import Unavailable as Unavailable
+    from .vector.index import VectorIndex as VectorIndex
+    from .vector.labels import ALL_TENANTS as ALL_TENANTS
+    from .vector.labels import PUBLIC as PUBLIC
+    from .vector.predicates import Tenant as Tenant
 
 _HOME = {
+    "ALL_TENANTS": ".vector.labels",
     "CommitUnknown": ".lake.errors",
     "Conflict": ".lake.errors",
     "Corrupt": ".lake.errors",
@@ -29,12 +34,17 @@ _HOME = {
     "LakeletError": ".lake.errors",
     "LimitExceeded": ".lake.errors",
     "NotFound": ".lake.errors",
+    "PUBLIC": ".vector.labels",
     "Prices": ".containment.prices",
+    "Tenant": ".vector.predicates",
     "Unavailable": ".lake.errors",
+    "VectorIndex": ".vector.index",
     "connect": ".engine",
 }
 
 __all__ = [
+    "ALL_TENANTS",
+    "PUBLIC",
     "CommitUnknown",
     "Conflict",
     "Corrupt",
@@ -45,7 +55,9 @@ __all__ = [
     "LimitExceeded",
     "NotFound",
     "Prices",
+    "Tenant",
     "Unavailable",
+    "VectorIndex",
     "connect",
 ]
 

@@ -1,38 +1,22 @@
-"""What the Numba kernels are made of: how they compile, the two finalisers, and loads from Arrow buffers.
+"""What the Numba kernels are made of: the two finalisers, and loads from Arrow buffers.
 
-Numba's disk cache looks at the file of a kernel alone: after a change here, or of a constant in :mod:`.mixing` or
-:mod:`.canonical`, touch kernels.py.
+After a change here, or of a constant in :mod:`.mixing` or :mod:`.canonical`, touch kernels.py: see
+:mod:`lakelet.lake.kernels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
+from ..lake.kernels import compiled
 from .mixing import HI_FACTORS, HI_SHIFTS, LO_FACTORS, LO_SHIFTS
 
-__all__ = ["bits_of", "compiled", "hi", "inlined", "lo", "load", "load_byte", "u64"]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def compiled(function: _F) -> _F:
-    """The function compiled by Numba at its first call; cached on disk if there is a place for that."""
-    try:
-        return cast("_F", numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # neither the source's folder nor the user's cache can be written
-        return cast("_F", numba.njit(nogil=True)(function))
-
-
-def inlined(function: _F) -> _F:
-    """A part of kernels, written into each: a call would count references to every array it hands over."""
-    return cast("_F", numba.njit(inline="always")(function))
+__all__ = ["bits_of", "hi", "lo", "load", "load_byte", "u64"]
 
 
 def u64(*numbers: int) -> tuple[np.uint64, ...]:

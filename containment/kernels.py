@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
+from ..lake.kernels import compiled, inlined
 from .canonical import (
     DECIMAL_SCALE_MAX,
     MICROSECONDS,
@@ -21,7 +22,7 @@ from .canonical import (
     fifth_bound,
     fifth_inverse,
 )
-from .compiled import bits_of, compiled, hi, inlined, lo, load, load_byte, u64
+from .compiled import bits_of, hi, lo, load, load_byte, u64
 from .mixing import STRING_BYTES_MAX, Lanes, NumpyKernels
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .compiled import compiled
+from ..lake.kernels import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -67,3 +67,15 @@ ACCESS_READ_ROUNDS: Final = 10
 """A reader of counts whose objects are merged under its hands looks again this often."""
 ACCESS_FETCH_OBJECTS: Final = 256
 """Objects with counts that are fetched side by side."""
+
+# Vectors
+VECTOR_DIMENSIONS: Final = 16_384
+"""Most dimensions of a vector."""
+VECTOR_K: Final = 65_536
+"""Most neighbours, or candidates, of one query."""
+VECTOR_DELTA_ROWS: Final = 4_096
+"""New rows stand in deltas of so many until they are merged into a segment."""
+VECTOR_BULK_ROWS: Final = 8_192
+"""A batch of so many rows becomes a segment at once."""
+VECTOR_PREDICATE_BYTES: Final = 64 * 2**20
+"""Lists of predicates over tenants kept a segment."""

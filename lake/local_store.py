@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import fsspec
     import pyarrow.fs
 
-__all__ = ["LocalStore"]
+__all__ = ["LocalStore", "remove_quietly", "sync_folder", "unavailable"]
 
 _MENDS: Final = {
     errno.EACCES: "permission denied: grant this user read and write on the folder, or connect with read_only=True",
@@ -67,11 +67,11 @@ class LocalStore:
         except FileExistsError:
             return False
         except OSError as error:
-            raise _unavailable(error, target, "create") from error
+            raise unavailable(error, target, "create") from error
         finally:
-            _remove_quietly(temporary)
+            remove_quietly(temporary)
         try:
-            _sync_folder(os.path.dirname(target))
+            sync_folder(os.path.dirname(target))
         except OSError as error:
             raise CommitUnknown(
                 f"{target} was made, but its folder could not be synced ({error}): it may not survive power loss"
@@ -84,10 +84,10 @@ class LocalStore:
         temporary = self._write_temporary(target, data)
         try:
             os.replace(temporary, target)
-            _sync_folder(os.path.dirname(target))
+            sync_folder(os.path.dirname(target))
         except OSError as error:
-            _remove_quietly(temporary)
-            raise _unavailable(error, target, "write") from error
+            remove_quietly(temporary)
+            raise unavailable(error, target, "write") from error
 
     def get(self, path: str) -> bytes:
         """All bytes of the object; NotFound when there is none."""
@@ -107,7 +107,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            raise _unavailable(error, path, "look at") from error
+            raise unavailable(error, path, "look at") from error
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every file below the folder ``prefix``; files that vanish meanwhile are left out."""
@@ -131,7 +131,7 @@ class LocalStore:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise _unavailable(error, folder, "list") from error
+                raise unavailable(error, folder, "list") from error
 
     def delete(self, paths: Sequence[str]) -> None:
         """Remove the files; those that are gone already are no error."""
@@ -142,7 +142,7 @@ class LocalStore:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise _unavailable(error, target, "delete") from error
+                raise unavailable(error, target, "delete") from error
 
     def full_path(self, path: str) -> str:
         """The absolute path of the object's file."""
@@ -158,17 +158,17 @@ class LocalStore:
             finally:
                 os.close(descriptor)
             folder = os.path.dirname(target)
-            _sync_folder(folder)
+            sync_folder(folder)
             # Arrow made the folders without syncing them. Nobody removes them, so each is synced into its parent once.
             while len(folder) > len(self.uri) and folder not in self._durable_folders:
                 parent = os.path.dirname(folder)
-                _sync_folder(parent)
+                sync_folder(parent)
                 self._durable_folders.add(folder)
                 folder = parent
         except FileNotFoundError as error:
             raise NotFound(f"found no object {path!r} to sync in the lake at {self.uri}") from error
         except OSError as error:
-            raise _unavailable(error, target, "sync") from error
+            raise unavailable(error, target, "sync") from error
 
     @property
     def arrow(self) -> pyarrow.fs.FileSystem:
@@ -193,7 +193,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _unavailable(error, target, "read") from error
+            raise unavailable(error, target, "read") from error
 
     def _write_temporary(self, target: str, data: bytes) -> str:
         """A synced file with these bytes, on the file system of ``target``, whose folder exists afterwards."""
@@ -211,8 +211,8 @@ class LocalStore:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            _remove_quietly(temporary)
-            raise _unavailable(error, target, "write") from error
+            remove_quietly(temporary)
+            raise unavailable(error, target, "write") from error
         return temporary
 
 
@@ -229,10 +229,11 @@ def _make_folder(folder: str) -> None:
         except FileExistsError:
             if not os.path.isdir(step):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), step) from None
-        _sync_folder(os.path.dirname(step))
+        sync_folder(os.path.dirname(step))
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
+    """Make what was created, renamed or removed in a folder outlive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -240,7 +241,7 @@ def _sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-def _remove_quietly(path: str) -> None:
+def remove_quietly(path: str) -> None:
     """A leftover in the temporary folder harms nobody; vacuum takes it later."""
     try:
         os.unlink(path)
@@ -248,6 +249,7 @@ def _remove_quietly(path: str) -> None:
         return
 
 
-def _unavailable(error: OSError, path: str, doing: str) -> LakeletError:
+def unavailable(error: OSError, path: str, doing: str) -> LakeletError:
+    """What to raise for an error of the disk, with the mend."""
     mend = _MENDS.get(error.errno or 0, f"{error.strerror or error}: see that the disk works and retry")
     return Unavailable(f"could not {doing} {path}: {mend}")

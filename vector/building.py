@@ -1,0 +1,91 @@
+"""How a segment comes to be: from rows that were added, or from the rows of several units in one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .budget import fitted
+from .codes import encode
+from .graph import Graph
+from .metrics import Metric
+from .nodes import rounded
+from .planner import SHORT_LIST_ROWS
+from .postings import FrozenPostings, by_code
+from .segment import Rows, Segment
+from .tree import Tree, train
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .codes import CodeLayout
+
+__all__ = ["Pairs", "Settings", "built", "mean_of"]
+
+ENCODE_ROWS = 16_384
+Pairs: TypeAlias = "tuple[NDArray[np.int32], NDArray[np.int64]]"
+"""Grants as two arrays of one length: the code, and the row that has it."""
+
+
+class Settings(NamedTuple):
+    """What is the same for every unit of an index."""
+
+    dim: int
+    metric: Metric
+    layout: CodeLayout
+    seed: int
+    threads: int
+    graph: bool = False
+
+
+def mean_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of rows, float32 (dim,), added up in float64."""
+    mean: NDArray[np.float32] = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def built(
+    vectors: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    granted: Pairs,
+    settings: Settings,
+    grown: tuple[Tree, NDArray[np.int64]] | None = None,
+) -> tuple[Segment, NDArray[np.int64]]:
+    """A segment of ``vectors``, float32 (n, dim), with the grants of their rows; and each row's position, int64 (n,).
+
+    ``grown``: a tree for these rows and its order, where one was grown from another; else one is trained.
+    """
+    metric = settings.metric
+    trained, order = grown or train(
+        vectors,
+        metric=_word(metric),
+        leaf_rows=SHORT_LIST_ROWS,
+        seed=settings.seed,
+        threads=settings.threads,
+    )
+    placed = vectors[order]
+    mean = mean_of(placed)
+    nodes = rounded(trained, mean)
+    records = np.empty((len(ids), settings.layout.record_bytes), np.uint8)
+
+    def encode_some(first: int) -> None:
+        last = min(first + ENCODE_ROWS, len(ids))
+        encode(placed, mean, settings.layout.signs, settings.layout.bits, metric is not Metric.IP, first, last, records)
+
+    with ThreadPoolExecutor(settings.threads) as pool:
+        list(pool.map(encode_some, range(0, len(ids), ENCODE_ROWS)))
+    placed_ids = ids[order]
+    rows = Rows(placed, records, placed_ids, np.ones(len(ids), np.uint8), mean, settings.layout, metric, nodes)
+    position = np.empty(len(ids), np.int64)
+    position[order] = np.arange(len(ids))
+    id_order = np.argsort(placed_ids, kind="stable").astype(np.uint32)
+    postings = FrozenPostings(*by_code(granted[0], position[granted[1]]))
+    budget = fitted(rows, SHORT_LIST_ROWS, settings.seed)
+    graph = Graph.built(placed, metric, settings.seed, settings.threads) if settings.graph else None
+    return Segment(rows, id_order, postings, budget, graph), position
+
+
+def _word(metric: Metric) -> str:
+    return metric.name.lower()

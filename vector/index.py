@@ -1,0 +1,408 @@
+"""VectorIndex: one vector index that many tenants share, each searching exactly what it may see.
+
+Writers take a lock and replace values; readers take the tuple of units as it is and go on with it, so they never wait.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..lake.errors import InvalidInput, NotFound
+from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS, VECTOR_K
+from .building import Settings
+from .codes import layout
+from .graph import require
+from .ids import checked_ids
+from .labels import ALL_TENANTS, PUBLIC, PUBLIC_CODE, Label, LabelTable, checked, coded, parsed
+from .metrics import checked_vectors, metric_named
+from .planner import SHORT_LIST_ROWS, Plan, Way, choose
+from .postings import count_live, folded
+from .predicates import Predicate
+from .segment import ALL_CODE, Segment
+from .start import kernels_ready
+from .stored import Contents, opened, taken, written
+from .subtree import NO_SUBTREE
+from .units import Units
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .compaction import Unit
+    from .postings import Posting
+
+__all__ = ["Step", "TenantUsage", "VectorIndex"]
+
+Selector: TypeAlias = int | Predicate
+
+
+class TenantUsage(NamedTuple):
+    """What one tenant has in an index: live rows granted to it, and the bytes that they take, shared or not."""
+
+    label: Label
+    rows: int
+    bytes: int
+
+
+class Step(NamedTuple):
+    """How a search goes through one list of one unit: see :class:`.planner.Plan`. ``rows`` stand in the list."""
+
+    unit: str
+    rows: int
+    way: str
+    budget_rows: int
+    candidates: int
+    cost_microseconds: float
+
+
+class VectorIndex:
+    """An index over float32 vectors in memory, shared by tenants.
+
+    ``dim`` of every vector; ``metric`` "l2" (squared Euclid), "cosine" (1 - cos) or "ip" (minus the inner product):
+    smaller is nearer. ``graph`` keeps an HNSW graph as well, with a copy of the vectors, for searches over all rows.
+    ``seed`` of everything random. ``threads`` for building, all processors if None.
+
+    Every method may be called from any thread. Searches never wait for writers; writers take turns. Rows are merged
+    into segments in the background; :meth:`wait` waits for that.
+    """
+
+    def __init__(
+        self, dim: int, metric: str = "l2", *, graph: bool = False, seed: int = 0, threads: int | None = None
+    ) -> None:
+        if not isinstance(dim, int | np.integer) or isinstance(dim, bool) or not 1 <= dim <= VECTOR_DIMENSIONS:
+            raise InvalidInput(f"dim {dim!r}: expected a whole number from 1 to {VECTOR_DIMENSIONS:,}")
+        if graph:
+            require()
+        kernels_ready()
+        self._settings = Settings(
+            int(dim), metric_named(metric), layout(int(dim), seed), seed, checked_threads(threads), bool(graph)
+        )
+        self._units = Units(self._settings)
+        self._labels = LabelTable()
+        self._tenanted = False
+        self._next_id = 0
+
+    # What it is
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of every vector."""
+        return self._settings.dim
+
+    @property
+    def metric(self) -> str:
+        """The metric's name: l2, cosine or ip."""
+        return self._settings.metric.name.lower()
+
+    def __len__(self) -> int:
+        """Live rows."""
+        return sum(int(np.count_nonzero(unit.rows.live[: len(unit)])) for unit in self._units.now)
+
+    def __repr__(self) -> str:
+        return (
+            f"VectorIndex(dim={self.dim}, metric={self.metric!r}, rows={len(self):,}, tenants={len(self.tenants()):,})"
+        )
+
+    # Writing
+
+    def add(self, vectors: Any, ids: Any = None, tenants: Any = None) -> NDArray[np.int64]:
+        """Add rows and say who may see them; the ids of the rows, int64 (n,).
+
+        ``vectors`` float32 (n, dim), or (dim,) for one. ``ids`` distinct int64 that no live row has, or None for the
+        next free ones. ``tenants`` one label for all rows, or for each row a label, a list of labels, or None; a label
+        is an int, a str, or PUBLIC. InvalidInput leaves the index as it was.
+
+        A large batch becomes a segment before this returns; a small one does so later, in the background.
+        """
+        rows = checked_vectors(vectors, self.dim, self._settings.metric, "vectors")
+        labels = parsed(tenants, len(rows))
+        given = None if ids is None else checked_ids(ids, len(rows))
+        with self._units.lock:
+            self._units.raise_failure()
+            named = self._fresh_ids(given, len(rows))
+            if not len(rows):
+                return named
+            grants = coded(labels, self._labels)
+            self._tenanted = self._tenanted or len(grants[1]) > 0
+            if len(rows) < VECTOR_BULK_ROWS:
+                self._units.append(rows, named, grants)
+                return named
+        self._units.load(rows, named, grants)
+        return named
+
+    def grant(self, ids: Any, tenant: Label) -> None:
+        """Let a tenant, or PUBLIC, see rows. NotFound when an id is unknown, and then nothing was granted."""
+        self._revise(ids, checked(tenant), granting=True)
+
+    def revoke(self, ids: Any, tenant: Label) -> None:
+        """Hide rows from a tenant, or from PUBLIC; rows that it did not see stay as they are.
+
+        NotFound when an id or the tenant is unknown, and then nothing was revoked.
+        """
+        self._revise(ids, checked(tenant), granting=False)
+
+    def delete(self, ids: Any) -> None:
+        """Delete rows for everybody. NotFound when an id is unknown, and then nothing was deleted."""
+        wanted = checked_ids(ids, None)
+        with self._units.lock:
+            self._units.raise_failure()
+            for unit, positions in self._units.located(wanted):
+                unit.rows.live[positions] = 0
+            self._units.schedule()
+
+    def drop_tenant(self, tenant: Label, *, keep_rows: bool = False) -> int:
+        """Forget a tenant: revoke all it sees, and delete rows that nobody else sees; how many were deleted.
+
+        ``keep_rows``: delete none; such rows are then seen by ALL_TENANTS alone. NotFound for an unknown tenant.
+        """
+        label = checked(tenant)
+        with self._units.lock:
+            self._units.raise_failure()
+            code = self._known(label)
+            deleted = 0
+            for unit in self._units.now:
+                mine = folded(unit.postings.get(code))
+                if not keep_rows and len(mine):
+                    others = np.zeros(len(unit), bool)
+                    for other in unit.postings.codes():
+                        if other != code:
+                            others[folded(unit.postings.get(other))] = True
+                    alone = mine[~others[mine]]
+                    deleted += int(np.count_nonzero(unit.rows.live[alone]))
+                    unit.rows.live[alone] = 0
+                unit.postings.revoke(code, mine)
+                unit.drop_views(code)
+            self._labels.forget(code)
+            self._units.schedule()
+            return deleted
+
+    def optimize(self) -> None:
+        """Merge all rows into one segment now, deleted ones left out: searches are quickest after it."""
+        self._units.optimize()
+
+    def wait(self) -> None:
+        """Wait until no merge is running or due in the background; raise what one failed with."""
+        self._units.wait()
+
+    # Files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to one file, in place of an older one, whole or not at all; writers go on meanwhile.
+
+        InvalidInput when something else than a lakelet file stands at ``path``; Unavailable when the disk refuses.
+        """
+        with self._units.lock:
+            contents = Contents(self._settings, self._labels, self._tenanted, self._next_id, self._units.now)
+            meta, arrays = taken(contents)
+        written(path, meta, arrays)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], mmap: bool = True, *, verify: bool = True, threads: int | None = None
+    ) -> VectorIndex:
+        """Open a saved index. Changes stay in memory until the next :meth:`save`.
+
+        ``mmap``: map the file, so that memory holds what searches touch; else read it. ``verify`` the checksums of all
+        bytes, else of the header alone. NotFound; Corrupt when damaged; InvalidInput for another kind of file, or one
+        that a newer lakelet wrote.
+        """
+        contents = opened(path, mmap=mmap, verify=verify, threads=checked_threads(threads))
+        kernels_ready()
+        index = cls.__new__(cls)
+        index._settings, index._labels, index._tenanted, index._next_id, units = contents
+        index._units = Units(contents.settings, units)
+        return index
+
+    # Reading
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        tenant: Label | Predicate | None = None,
+        *,
+        ef: int | None = None,
+        exact: bool = False,
+        threads: int = 1,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k nearest rows that a tenant may see: ids int64 (m, k), distances float32 (m, k), nearest first.
+
+        ``queries`` float32 (m, dim), or (dim,) for one. ``tenant`` a label, a :class:`Predicate` over labels, or
+        ALL_TENANTS; needed once any row has a tenant. A tenant without rows sees the public ones. Fewer than k visible
+        rows are padded with the id -1 at the distance inf.
+
+        ``ef`` rows are ranked by their true distance (default: 100, or 4 for each of the k), and the rows scored before
+        that grow with it: more finds more and takes longer. ``exact`` compares all rows. ``threads`` share a batch.
+        """
+        wanted = checked_vectors(queries, self.dim, self._settings.metric, "queries")
+        _check_k(k, ef, threads)
+        selectors = self._selectors(tenant)
+        best_ids, best_distances = np.empty((len(wanted), k), np.int64), np.empty((len(wanted), k), np.float32)
+        best_ids.fill(-1)
+        best_distances.fill(np.inf)
+        units = self._units.now
+        if threads == 1 or len(wanted) < 2:
+            self._search(units, selectors, wanted, k, ef, exact, best_ids, best_distances)
+            return best_ids, best_distances
+        cuts = np.linspace(0, len(wanted), min(4 * threads, len(wanted)) + 1).astype(int).tolist()
+
+        def some(part: int) -> None:
+            at = slice(cuts[part], cuts[part + 1])
+            self._search(units, selectors, wanted[at], k, ef, exact, best_ids[at], best_distances[at])
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(some, range(len(cuts) - 1)))
+        return best_ids, best_distances
+
+    def explain(
+        self, k: int = 10, tenant: Label | Predicate | None = None, *, ef: int | None = None, exact: bool = False
+    ) -> list[Step]:
+        """How such a search would go: one step for each list it would look through, with its expected cost."""
+        _check_k(k, ef, 1)
+        steps = []
+        for unit in self._units.now:
+            for selector in self._selectors(tenant):
+                posting = self._posting(unit, selector)
+                if posting.rows:
+                    plan = self._plan(unit, selector, posting.rows, k, ef, exact)
+                    kind = "segment" if isinstance(unit, Segment) else "delta"
+                    steps.append(
+                        Step(
+                            kind,
+                            posting.rows,
+                            plan.way.value,
+                            plan.budget_rows,
+                            plan.candidates,
+                            plan.cost_microseconds,
+                        )
+                    )
+        return steps
+
+    def tenants(self) -> list[TenantUsage]:
+        """What each tenant has, PUBLIC included where rows are public; by label in the order of first use.
+
+        Bytes are of vectors, codes, ids and list entries. A row that several tenants share counts in full with each, so
+        that one tenant's figures do not depend on what another does.
+        """
+        settings, usage = self._settings, []
+        each = 4 * settings.dim + settings.layout.record_bytes + 16
+        with self._units.lock:
+            known = self._labels.known()
+            for label, code in known:
+                rows = sum(
+                    count_live(folded(unit.postings.get(code)), unit.rows.live) for unit in self._units.now if len(unit)
+                )
+                if rows or label is not PUBLIC:
+                    usage.append(TenantUsage(label, rows, rows * each))
+        return usage
+
+    def memory(self) -> dict[str, int]:
+        """Bytes in memory by what they are for, and their total; ``vectors`` are the raw ones."""
+        total: dict[str, int] = dict.fromkeys(
+            ("vectors", "codes", "ids", "live", "tree", "graph", "postings", "subtrees"), 0
+        )
+        for unit in self._units.now:
+            for what, nbytes in unit.nbytes().items():
+                total[what] += nbytes
+        return total | {"total": sum(total.values())}
+
+    def _fresh_ids(self, given: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
+        if given is None:
+            given = np.arange(self._next_id, self._next_id + count, dtype=np.int64)
+        else:
+            self._units.refuse_taken(given)
+        if count:
+            self._next_id = max(self._next_id, int(given.max()) + 1)
+        return given
+
+    def _revise(self, ids: Any, label: Label, *, granting: bool) -> None:
+        wanted = checked_ids(ids, None)
+        with self._units.lock:
+            self._units.raise_failure()
+            located = self._units.located(wanted)
+            code = self._labels.code(label) if granting else self._known(label)
+            self._tenanted = self._tenanted or granting
+            for unit, positions in located:
+                if granting:
+                    unit.postings.grant(code, positions)
+                else:
+                    unit.postings.revoke(code, positions)
+
+    def _known(self, label: Label) -> int:
+        code = self._labels.find(label)
+        if code is None:
+            raise NotFound(
+                f"no tenant {label!r}: no row was ever granted to it, or it was dropped; nothing was changed"
+            )
+        return code
+
+    # Searching
+
+    def _selectors(self, tenant: Label | Predicate | None) -> tuple[Selector, ...]:
+        """What to search for a tenant: the codes of lists, or a predicate."""
+        if tenant is None:
+            if self._tenanted:
+                raise InvalidInput(
+                    "this index has tenants: say tenant=…, or tenant=lakelet.ALL_TENANTS to search every row"
+                )
+            return (ALL_CODE,)
+        if tenant is ALL_TENANTS:
+            return (ALL_CODE,)
+        if isinstance(tenant, Predicate):
+            return (tenant,)
+        code = self._labels.find(tenant)
+        return (PUBLIC_CODE,) if code is None or code == PUBLIC_CODE else (code, PUBLIC_CODE)
+
+    def _posting(self, unit: Unit, selector: Selector) -> Posting:
+        if isinstance(selector, int):
+            return unit.posting(selector)
+        return unit.selected(selector, self._labels)
+
+    def _plan(self, unit: Unit, selector: Selector, rows: int, k: int, ef: int | None, exact: bool) -> Plan:
+        walkable = isinstance(unit, Segment)
+        graph = selector == ALL_CODE and isinstance(unit, Segment) and unit.graph is not None
+        blocks = self._settings.layout.blocks
+        return choose(rows, k, ef, exact, unit.budget, walkable, graph, self.dim, blocks)
+
+    def _search(
+        self,
+        units: tuple[Unit, ...],
+        selectors: tuple[Selector, ...],
+        queries: NDArray[np.float32],
+        k: int,
+        ef: int | None,
+        exact: bool,
+        best_ids: NDArray[np.int64],
+        best_distances: NDArray[np.float32],
+    ) -> None:
+        for unit in units:
+            for selector in selectors:
+                posting = self._posting(unit, selector)
+                if not posting.rows:
+                    continue
+                plan = self._plan(unit, selector, posting.rows, k, ef, exact)
+                if plan.way is Way.GRAPH and unit.search_graph(queries, plan.candidates, best_ids, best_distances):
+                    continue
+                walked = plan.way in (Way.TREE, Way.GRAPH)
+                split = unit.subtree(selector, posting, SHORT_LIST_ROWS) if walked else NO_SUBTREE
+                unit.rows.search(queries, posting, plan, split, best_ids, best_distances)
+
+
+def _check_k(k: Any, ef: Any, threads: Any) -> None:
+    for name, value in (("k", k), ("ef", ef), ("threads", threads)):
+        if name == "ef" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= VECTOR_K:
+            raise InvalidInput(f"{name} {value!r}: expected a whole number from 1 to {VECTOR_K:,}")
+
+
+def checked_threads(threads: Any) -> int:
+    """The number of threads; None stands for all processors that this process may use."""
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InvalidInput(f"threads {threads!r}: expected 1 or more, or None for all processors")
+    return threads

@@ -1,0 +1,83 @@
+"""Which way a search of one posting list goes: true distances of all rows, codes of all rows, or best-first.
+
+The choice is the least of three estimates, made of the list's exact length and the costs of the kernels as
+``benchmarks/vector_kernels.py`` measures them. The figures are constants, not readings of the running machine, so that
+one index gives one answer everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from .budget import Budget
+
+__all__ = ["SHORT_LIST_ROWS", "Plan", "Way", "choose"]
+
+USUAL_K: Final = 10
+"""What budgets are fitted for; more neighbours take candidates in proportion, and rows with the root of it."""
+SHORT_LIST_ROWS: Final = 32
+"""A tenant's short-list splits above this."""
+LIST_FILL: Final = 0.6
+"""Of that many, what a short-list holds in the mean."""
+GRAPH_STEPS: Final = 2.5
+"""Distances that hnswlib computes for a candidate, by the logarithm of the rows to base 2."""
+
+
+class Way(Enum):
+    """How the rows of a list are searched."""
+
+    EXACT = "exact"
+    """True distances of all rows."""
+    CODES = "codes"
+    """Estimates of all rows by their codes, true distances of the best."""
+    TREE = "tree"
+    """Estimates of the rows in the nearest short-lists, true distances of the best."""
+    GRAPH = "graph"
+    """Candidates from an HNSW graph, true distances of these."""
+
+
+class Plan(NamedTuple):
+    """What was chosen for a list: ``candidates`` to rank by true distance after ``budget_rows`` rows were estimated."""
+
+    way: Way
+    candidates: int
+    budget_rows: int
+    cost_microseconds: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether true distances of all rows are computed."""
+        return self.way is Way.EXACT
+
+
+@lru_cache(4096)
+def choose(
+    rows: int, k: int, ef: int | None, exact: bool, budget: Budget, walkable: bool, graph: bool, dim: int, blocks: int
+) -> Plan:
+    """The plan for a list of ``rows`` rows of ``dim`` dimensions with codes of ``blocks`` blocks.
+
+    ``walkable``: there is a tree; ``graph``: there is a graph over these rows. ``ef`` replaces the fitted number of
+    candidates, and rows to score grow as it does.
+    """
+    vector_ns = 15.0 + 0.15 * dim
+    code_ns = 2.0 + 1.5 * blocks
+    centroid_ns = 2.0 + 0.015 * dim
+    usual = budget.candidates(rows) * max(1.0, k / USUAL_K)
+    candidates = max(k, ef if ef is not None else round(usual))
+    ranking_ns = min(candidates, rows) * vector_ns
+    ways = [(rows * vector_ns, Way.EXACT, rows)]
+    if not exact:
+        ways.append((rows * code_ns + ranking_ns, Way.CODES, rows))
+        if walkable:
+            scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
+            lists_ns = rows / (LIST_FILL * SHORT_LIST_ROWS) * centroid_ns  # most centroids are scored, if few rows are
+            ways.append((scored * code_ns + lists_ns + ranking_ns, Way.TREE, scored))
+        if graph:
+            steps = GRAPH_STEPS * math.log2(max(rows, 2))
+            ways.append((candidates * steps * vector_ns, Way.GRAPH, candidates))
+    cost_ns, way, scored = min(ways, key=lambda each: each[0])
+    return Plan(way, candidates, scored, cost_ns / 1000)

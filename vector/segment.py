@@ -1,0 +1,213 @@
+"""A segment: rows that no longer move, in the order of their tree, with codes and posting lists.
+
+Vectors, codes, ids and tree are immutable. What changes are posting lists, replaced as values, and ``live``, a byte a
+row that a delete clears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..lake.kernels import compiled
+from ..lake.limits import VECTOR_PREDICATE_BYTES
+from .labels import PUBLIC_CODE
+from .postings import NONE, FrozenPostings, Posting
+from .predicates import selected
+from .scoring import exact, nearest
+from .subtree import NO_SUBTREE, SubTree, subtree
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .budget import Budget
+    from .codes import CodeLayout
+    from .graph import Graph
+    from .labels import LabelTable
+    from .metrics import Metric
+    from .nodes import Nodes
+    from .planner import Plan
+    from .predicates import Predicate
+
+__all__ = ["ALL_CODE", "Rows", "Segment", "find_ids"]
+
+ALL_CODE = -1
+"""Stands for every row, in place of a tenant's code."""
+
+
+@compiled
+def find_ids(ids: NDArray[np.int64], order: NDArray[np.uint32], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The position of each wanted id, int64 (m,), -1 where it is not; ``order`` sorts ``ids``."""
+    out = np.empty(wanted.shape[0], np.int64)
+    for i in range(wanted.shape[0]):
+        left, right = 0, order.shape[0]
+        while left < right:
+            middle = (left + right) >> 1
+            if ids[order[middle]] < wanted[i]:
+                left = middle + 1
+            else:
+                right = middle
+        found = left < order.shape[0] and ids[order[left]] == wanted[i]
+        out[i] = np.int64(order[left]) if found else -1
+    return out
+
+
+@dataclass(slots=True, eq=False)
+class Rows:
+    """The arrays of rows that kernels read: of a segment, or of a delta up to its capacity.
+
+    vectors float32 (n, dim); records uint8 (n, record_bytes), see :mod:`.codes`; ids int64 (n,); live uint8 (n,);
+    mean float32 (dim,), which the records were made about; nodes of the tree, or none. ``table`` is what kernels are
+    given.
+    """
+
+    vectors: NDArray[np.float32]
+    records: NDArray[np.uint8]
+    ids: NDArray[np.int64]
+    live: NDArray[np.uint8]
+    mean: NDArray[np.float32]
+    layout: CodeLayout
+    metric: Metric
+
+    nodes: Nodes
+    table: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        nodes, layout = self.nodes, self.layout
+        arrays = (self.vectors, self.records, self.ids, self.live, self.mean, layout.signs, layout.shifts)
+        addresses = [array.ctypes.data for array in (*arrays, nodes.codes, nodes.scale, nodes.bias)]
+        rows, dim = self.vectors.shape
+        sizes = [
+            rows,
+            dim,
+            layout.dims,
+            layout.bits,
+            layout.blocks,
+            len(layout.signs),
+            len(nodes.scale),
+            int(self.metric),
+        ]
+        self.table = np.array(addresses + sizes, np.int64)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        posting: Posting,
+        plan: Plan,
+        split: SubTree,
+        best_ids: NDArray[np.int64],
+        best_distances: NDArray[np.float32],
+    ) -> None:
+        """Offer the rows of a posting list to the k nearest of each query; ``split`` is its base's sub-tree, if any."""
+        lists = [(posting.base, posting.removed, split)] if len(posting.base) else []
+        if len(posting.added):
+            lists.append((posting.added, NONE, NO_SUBTREE))
+        for positions, removed, below in lists:
+            if plan.exact:
+                exact(queries, self.table, positions, removed, best_ids, best_distances)
+            else:
+                candidates, budget_rows = plan.candidates, plan.budget_rows
+                nearest(
+                    queries, self.table, positions, removed, below, candidates, budget_rows, best_ids, best_distances
+                )
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Rows in tree order. ``id_order`` uint32 (n,) sorts the ids; ``budget`` says how many rows a search must score."""
+
+    rows: Rows
+    id_order: NDArray[np.uint32]
+    postings: FrozenPostings
+    budget: Budget
+    graph: Graph | None = None
+    subtrees: dict[int | Predicate, tuple[NDArray[np.uint32], SubTree]] = field(default_factory=dict)
+    predicates: dict[Predicate, tuple[tuple[Posting, ...], Posting]] = field(default_factory=dict)
+    everything: NDArray[np.uint32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows.ids)
+
+    def find(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions of live rows by id, -1 where there is none."""
+        positions = find_ids(self.rows.ids, self.id_order, wanted)
+        found = positions >= 0
+        positions[found] = np.where(self.rows.live[positions[found]] > 0, positions[found], -1)
+        return positions
+
+    def posting(self, code: int) -> Posting:
+        """The rows of a tenant, or all."""
+        if code != ALL_CODE:
+            return self.postings.get(code)
+        if self.everything is None:
+            self.everything = np.arange(len(self), dtype=np.uint32)
+        return Posting(self.everything)
+
+    def selected(self, predicate: Predicate, table: LabelTable) -> Posting:
+        """The rows that a predicate names; the same object until a list that it was made of changes."""
+        codes = [table.find(label) for label in predicate.labels()]
+        made_of = tuple(self.postings.get(code) for code in (PUBLIC_CODE, *codes) if code is not None)
+        kept = self.predicates.get(predicate)
+        if (
+            kept is None
+            or len(kept[0]) != len(made_of)
+            or any(a is not b for a, b in zip(kept[0], made_of, strict=True))
+        ):
+            positions = selected(predicate, table, self.postings.get, self.posting(ALL_CODE).base)
+            size = sum(posting.base.nbytes for _, posting in self.predicates.values())
+            if size + positions.nbytes > VECTOR_PREDICATE_BYTES:
+                for old in list(self.predicates):
+                    self.predicates.pop(old, None)
+                    self.subtrees.pop(old, None)
+            kept = self.predicates[predicate] = (made_of, Posting(positions))
+        return kept[1]
+
+    def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int) -> SubTree:
+        """The sub-tree of a posting list's base, made when it is first wanted."""
+        kept = self.subtrees.get(selector)
+        if kept is None or kept[0] is not posting.base:
+            kept = self.subtrees[selector] = (posting.base, subtree(posting.base, self.rows.nodes, cap_rows))
+        return kept[1]
+
+    def search_graph(
+        self,
+        queries: NDArray[np.float32],
+        candidates: int,
+        best_ids: NDArray[np.int64],
+        best_distances: NDArray[np.float32],
+    ) -> bool:
+        """Offer the rows that the graph names; False, nothing offered, if so many are deleted that k might not come."""
+        if self.graph is None or np.count_nonzero(self.rows.live) < len(self) - candidates + best_ids.shape[1]:
+            return False
+        for turn in range(len(queries)):
+            at = slice(turn, turn + 1)
+            exact(
+                queries[at],
+                self.rows.table,
+                self.graph.near(queries[at], candidates),
+                NONE,
+                best_ids[at],
+                best_distances[at],
+            )
+        return True
+
+    def drop_views(self, code: int) -> None:
+        """Free what was derived from a list."""
+        self.subtrees.pop(code, None)
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes by what they are for."""
+        made = sum(posting.base.nbytes for _, posting in list(self.predicates.values()))
+        everything = 0 if self.everything is None else self.everything.nbytes
+        return {
+            "vectors": self.rows.vectors.nbytes,
+            "codes": self.rows.records.nbytes + self.rows.layout.signs.nbytes,
+            "ids": self.rows.ids.nbytes + self.id_order.nbytes,
+            "live": self.rows.live.nbytes,
+            "graph": 0 if self.graph is None else self.graph.nbytes,
+            "tree": self.rows.nodes.nbytes,
+            "postings": self.postings.nbytes,
+            "subtrees": sum(split.nbytes for _, split in list(self.subtrees.values())) + made + everything,
+        }

@@ -1,0 +1,87 @@
+"""Getting the kernels ready: compiled once for a machine, loaded from Numba's cache ever after.
+
+Each is called on a few rows, so that the first search of a process is as quick as the next. Compiling takes seconds
+and is announced: a bar on a terminal, a line in the log ``lakelet`` elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ..lake.limits import PROGRESS_DELAY_SECONDS
+from ..lake.progress import shown
+from .building import Settings, built
+from .codes import layout
+from .delta import Delta
+from .metrics import Metric, checked_vectors
+from .nodes import no_nodes
+from .planner import SHORT_LIST_ROWS, Plan, Way
+from .postings import count_live, folded
+from .predicates import difference, union
+from .segment import ALL_CODE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["kernels_ready"]
+
+ROWS: Final = 320
+DIM: Final = 8
+STAGE: Final = "compiling vector kernels, once for this machine"
+_lock = threading.Lock()
+_ready = False
+
+
+def kernels_ready() -> None:
+    """Compile or load every kernel, unless this process has done so."""
+    global _ready  # noqa: PLW0603 - what a process has compiled is a fact of the process
+    with _lock:
+        if _ready:
+            return
+        settings = Settings(DIM, Metric.L2, layout(DIM, 0), 0, 1)
+        began_seconds = time.monotonic()
+        with shown(None) as progress:
+            for done, step in enumerate(STEPS):
+                progress(STAGE, done, len(STEPS))
+                step(settings)
+        took_seconds = time.monotonic() - began_seconds
+        if took_seconds > 4 * PROGRESS_DELAY_SECONDS:
+            logging.getLogger("lakelet").info("%s: took %.1f s", STAGE, took_seconds)
+        _ready = True
+
+
+def _rows() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    return np.random.default_rng(0).standard_normal((ROWS, DIM), dtype=np.float32)
+
+
+def _check(settings: Settings) -> None:
+    checked_vectors(_rows(), DIM, settings.metric, "rows")
+
+
+def _build(settings: Settings) -> None:
+    ids, codes = np.arange(ROWS), np.zeros(ROWS, np.int32)
+    segment, _ = built(_rows(), ids, (codes, ids), settings)
+    segment.find(ids[:1])
+    posting = segment.posting(ALL_CODE)
+    best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
+    for way in (Way.EXACT, Way.CODES, Way.TREE):
+        split = segment.subtree(ALL_CODE, posting, SHORT_LIST_ROWS)
+        segment.rows.search(_rows()[:1], posting, Plan(way, 8, 64, 0.0), split, best_ids, best_distances)
+
+
+def _revise(settings: Settings) -> None:
+    delta = Delta(4, np.zeros(DIM, np.float32), settings.layout, settings.metric, no_nodes(DIM))
+    delta.append(_rows()[:2], np.arange(2), (np.array([0, 1, 1]), np.zeros(1, np.int32)))
+    one = np.arange(1, dtype=np.uint32)
+    delta.postings.grant(1, one)
+    delta.postings.revoke(1, one)
+    listed = folded(delta.postings.get(0))
+    count_live(difference(union(listed, one), one), delta.rows.live)
+
+
+STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_check, _revise, _build)
