@@ -24,7 +24,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 """Where benchmarks keep the data they build; ignored by git."""
 
-_PACKAGES = ("lakelet", "duckdb", "pyarrow", "numpy", "numba", "pandas")
+_PACKAGES = ("lakelet", "duckdb", "pyarrow", "numpy", "numba", "pandas", "hnswlib", "faiss-cpu", "usearch", "lancedb")
 _PAGE_BYTES = 1 << 22
 
 

@@ -71,11 +71,15 @@ ACCESS_FETCH_OBJECTS: Final = 256
 # Vectors
 VECTOR_DIMENSIONS: Final = 16_384
 """Most dimensions of a vector."""
-VECTOR_K: Final = 65_536
+VECTOR_K: Final = 16_384
 """Most neighbours, or candidates, of one query."""
 VECTOR_DELTA_ROWS: Final = 4_096
 """New rows stand in deltas of so many until they are merged into a segment."""
 VECTOR_BULK_ROWS: Final = 8_192
 """A batch of so many rows becomes a segment at once."""
+VECTOR_ROW_BYTES: Final = 140
+"""What a row may take beside its vector before copies of codes are made that speed up searches of large tenants."""
 VECTOR_PREDICATE_BYTES: Final = 64 * 2**20
 """Lists of predicates over tenants kept a segment."""
+VECTOR_PREDICATES: Final = 1_024
+"""Predicates over tenants whose lists are kept a segment."""

@@ -24,7 +24,7 @@ __all__ = ["Budget", "fitted", "whole"]
 
 SAMPLE_QUERIES: Final = 256
 NEIGHBOURS: Final = 10
-WALK_RECALL: Final = 0.965
+WALK_RECALL: Final = 0.972
 RANK_RECALL: Final = 0.99
 THIN: Final = 5
 LEAST_ROWS: Final = 256
@@ -71,7 +71,7 @@ def fitted(rows: Rows, cap_rows: int, seed: int) -> Budget:
     while length >= LEAST_ROWS or not points:
         some = np.arange(count) if length == count else np.sort(random.choice(count, length, replace=False))
         walked, ranked = _needed(rows, some.astype(np.uint32), queries, cap_rows)
-        candidates = max(1.2 * float(np.quantile(ranked, RANK_RECALL)), LEAST_CANDIDATES)
+        candidates = max(float(np.quantile(ranked, RANK_RECALL)) + 1.0, LEAST_CANDIDATES)
         points.append((length, float(np.quantile(walked, WALK_RECALL)), candidates))
         length //= THIN
     lengths, scored, candidates_at = np.array(points[::-1]).T

@@ -71,15 +71,20 @@ def offer(
     last = best_distances[k - 1]
     if distance > last or (distance == last and best_ids[k - 1] >= 0 and row >= best_ids[k - 1]):
         return
-    at = k
+    free = k - 1
+    for i in range(k):
+        if best_ids[i] == row:  # met before: a row may move from unit to unit during a search
+            if best_distances[i] <= distance:
+                return
+            free = i
+            break
+    at = free
     while at > 0 and (
         distance < best_distances[at - 1]
         or (distance == best_distances[at - 1] and (best_ids[at - 1] < 0 or row < best_ids[at - 1]))
     ):
         at -= 1
-    if at > 0 and best_ids[at - 1] == row and best_distances[at - 1] == distance:
-        return
-    for i in range(k - 1, at, -1):
+    for i in range(free, at, -1):
         best_ids[i] = best_ids[i - 1]
         best_distances[i] = best_distances[i - 1]
     best_ids[at] = row

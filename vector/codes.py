@@ -94,7 +94,7 @@ def encode(
         rotate(values, signs, scratch)
         squares = 0.0
         for i in range(dims):
-            squares += float(values[i]) * float(values[i])
+            squares += np.float64(values[i]) * np.float64(values[i])
         deviation = np.sqrt(squares / dims)
         best_cosine = -1.0
         best_product = 0.0

@@ -41,7 +41,7 @@ def chosen(units: Sequence[Unit]) -> list[Unit]:
     full = [unit for unit in units if isinstance(unit, Delta)]
     segments = sorted((unit for unit in units if isinstance(unit, Segment)), key=len)
     wanted: list[Unit] = list(full)
-    wanted += [unit for unit in segments if np.count_nonzero(unit.rows.live) < (1 - DEAD_SHARE) * len(unit)]
+    wanted += [unit for unit in segments if unit.deleted > DEAD_SHARE * len(unit)]
     if not wanted and len(segments) > 1 and len(segments[1]) <= RATIO * len(segments[0]):
         wanted.append(segments[0])
     if not wanted:
@@ -133,6 +133,7 @@ def published(work: Work, segment: Segment, places: list[NDArray[np.int64]]) -> 
         segment.postings.replace(code, together[together >= 0].astype(np.uint32))
     for unit, kept, place in zip(work.units, work.kept, places, strict=True):
         segment.rows.live[place[kept]] = unit.rows.live[kept]
+    segment.deleted = int(np.count_nonzero(segment.rows.live == 0))
 
 
 def _same(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> bool:

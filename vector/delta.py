@@ -16,7 +16,7 @@ from .codes import encode
 from .metrics import Metric
 from .postings import NONE, GrowingPostings, Posting
 from .predicates import selected
-from .segment import ALL_CODE, Rows
+from .segment import ALL_CODE, NOT_PACKED, Rows
 from .subtree import NO_SUBTREE
 
 if TYPE_CHECKING:
@@ -77,9 +77,16 @@ class Delta:
 
     def find(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of live rows by id, -1 where there is none."""
+        if len(wanted) == 1:
+            at = self.of_id.get(int(wanted[0]), -1)
+            return np.array([at if at >= 0 and self.rows.live[at] else -1], np.int64)
         found = [self.of_id.get(each, -1) for each in wanted.tolist()]
         live = self.rows.live
         return np.array([at if at >= 0 and live[at] else -1 for at in found], np.int64)
+
+    def delete(self, positions: NDArray[np.uint32]) -> None:
+        """Clear live rows."""
+        self.rows.live[positions] = 0
 
     def posting(self, code: int) -> Posting:
         """The rows of a tenant, or all."""
@@ -92,6 +99,10 @@ class Delta:
     def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int) -> SubTree:
         """None: a delta has no tree."""
         return NO_SUBTREE
+
+    def copies(self, selector: int | Predicate, posting: Posting) -> NDArray[np.uint8]:
+        """None: a delta's rows come and go too soon."""
+        return NOT_PACKED
 
     def search_graph(self, *_: object) -> bool:
         """False: a delta has no graph."""

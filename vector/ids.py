@@ -16,7 +16,10 @@ __all__ = ["checked_ids"]
 
 def checked_ids(ids: Any, count: int | None) -> NDArray[np.int64]:
     """Distinct ids as int64 (n,); InvalidInput if they are none, or not ``count`` of them."""
-    given = np.asarray(ids)
+    try:
+        given = np.asarray(ids)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"ids that are no list of whole numbers ({error})") from None
     if given.ndim == 0:
         given = given.reshape(1)
     if given.size == 0:

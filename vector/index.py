@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..lake.errors import InvalidInput, NotFound
+from ..lake.errors import InvalidInput, LimitExceeded, NotFound
 from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS, VECTOR_K
 from .building import Settings
 from .codes import layout
@@ -22,7 +22,7 @@ from .metrics import checked_vectors, metric_named
 from .planner import SHORT_LIST_ROWS, Plan, Way, choose
 from .postings import count_live, folded
 from .predicates import Predicate
-from .segment import ALL_CODE, Segment
+from .segment import ALL_CODE, NOT_PACKED, Segment
 from .start import kernels_ready
 from .stored import Contents, opened, taken, written
 from .subtree import NO_SUBTREE
@@ -74,6 +74,9 @@ class VectorIndex:
     ) -> None:
         if not isinstance(dim, int | np.integer) or isinstance(dim, bool) or not 1 <= dim <= VECTOR_DIMENSIONS:
             raise InvalidInput(f"dim {dim!r}: expected a whole number from 1 to {VECTOR_DIMENSIONS:,}")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise InvalidInput(f"seed {seed!r}: expected a whole number from 0 on")
+        seed = int(seed)
         if graph:
             require()
         kernels_ready()
@@ -125,12 +128,18 @@ class VectorIndex:
             named = self._fresh_ids(given, len(rows))
             if not len(rows):
                 return named
-            grants = coded(labels, self._labels)
-            self._tenanted = self._tenanted or len(grants[1]) > 0
             if len(rows) < VECTOR_BULK_ROWS:
+                grants = coded(labels, self._labels)
+                self._tenanted = self._tenanted or len(grants[1]) > 0
                 self._units.append(rows, named, grants)
                 return named
-        self._units.load(rows, named, grants)
+        own = LabelTable()
+        segment = self._units.build(rows, named, coded(labels, own))
+        with self._units.lock:
+            self._units.refuse_taken(named)
+            segment.recode([self._labels.code(label) for label in own.labels])
+            self._tenanted = self._tenanted or len(segment.postings.positions) > 0
+            self._units.place(segment)
         return named
 
     def grant(self, ids: Any, tenant: Label) -> None:
@@ -150,7 +159,7 @@ class VectorIndex:
         with self._units.lock:
             self._units.raise_failure()
             for unit, positions in self._units.located(wanted):
-                unit.rows.live[positions] = 0
+                unit.delete(positions)
             self._units.schedule()
 
     def drop_tenant(self, tenant: Label, *, keep_rows: bool = False) -> int:
@@ -171,8 +180,9 @@ class VectorIndex:
                         if other != code:
                             others[folded(unit.postings.get(other))] = True
                     alone = mine[~others[mine]]
-                    deleted += int(np.count_nonzero(unit.rows.live[alone]))
-                    unit.rows.live[alone] = 0
+                    alone = alone[unit.rows.live[alone] > 0]
+                    deleted += len(alone)
+                    unit.delete(alone)
                 unit.postings.revoke(code, mine)
                 unit.drop_views(code)
             self._labels.forget(code)
@@ -302,7 +312,7 @@ class VectorIndex:
     def memory(self) -> dict[str, int]:
         """Bytes in memory by what they are for, and their total; ``vectors`` are the raw ones."""
         total: dict[str, int] = dict.fromkeys(
-            ("vectors", "codes", "ids", "live", "tree", "graph", "postings", "subtrees"), 0
+            ("vectors", "codes", "ids", "live", "tree", "graph", "postings", "subtrees", "packed"), 0
         )
         for unit in self._units.now:
             for what, nbytes in unit.nbytes().items():
@@ -311,6 +321,10 @@ class VectorIndex:
 
     def _fresh_ids(self, given: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
         if given is None:
+            if self._next_id + count > np.iinfo(np.int64).max:
+                raise LimitExceeded(
+                    f"the next id would be {self._next_id + count - 1:,}, above int64: give ids yourself"
+                )
             given = np.arange(self._next_id, self._next_id + count, dtype=np.int64)
         else:
             self._units.refuse_taken(given)
@@ -388,7 +402,8 @@ class VectorIndex:
                     continue
                 walked = plan.way in (Way.TREE, Way.GRAPH)
                 split = unit.subtree(selector, posting, SHORT_LIST_ROWS) if walked else NO_SUBTREE
-                unit.rows.search(queries, posting, plan, split, best_ids, best_distances)
+                packed = unit.copies(selector, posting) if walked else NOT_PACKED
+                unit.rows.search(queries, posting, plan, split, packed, best_ids, best_distances)
 
 
 def _check_k(k: Any, ef: Any, threads: Any) -> None:

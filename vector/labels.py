@@ -6,7 +6,7 @@ A label is an int or a str; 7 and "7" are two tenants. Inside the index each has
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -79,8 +79,9 @@ class LabelTable:
         return known
 
     def forget(self, code: int) -> None:
-        """Let a label be unknown again; its code stays used."""
-        self._codes.pop(self.labels[code], None)
+        """Let a label be unknown again; its code stays used. PUBLIC is never forgotten."""
+        if code != PUBLIC_CODE:
+            self._codes.pop(self.labels[code], None)
 
     def known(self) -> Iterable[tuple[Label, int]]:
         """Every label in use with its code."""
@@ -109,11 +110,15 @@ def parsed(tenants: Any, rows: int) -> Sequence[Sequence[Label]]:
         return [()] * rows
     if isinstance(tenants, str | int | np.integer | Everyone):
         return [(checked(tenants),)] * rows
+    unordered = isinstance(tenants, bytes | bytearray | set | frozenset | Mapping) or not isinstance(tenants, Iterable)
+    if unordered or getattr(tenants, "ndim", 1) == 0:
+        raise InvalidInput(
+            f"tenants of type {type(tenants).__name__}: a tenant is an int or a str; give one for all rows, or a list "
+            "with a label, a list of labels or None for each row"
+        )
     listed: list[Any] = tenants.tolist() if hasattr(tenants, "tolist") else list(tenants)
     if len(listed) != rows:
-        raise InvalidInput(
-            f"{len(listed):,} tenants for {rows:,} vectors; give one label for all, or one entry a vector"
-        )
+        raise InvalidInput(f"{len(listed):,} tenants for {rows:,} vectors; give one label for all, or one entry each")
     return [_of_row(entry) for entry in listed]
 
 
@@ -130,6 +135,9 @@ def _of_row(entry: Any) -> Sequence[Label]:
 
 def coded(labels: Sequence[Sequence[Label]], table: LabelTable) -> Grants:
     """The codes of checked labels, each once a row; new labels get codes."""
+    if len(labels) == 1:
+        one = np.array([table.code(label) for label in dict.fromkeys(labels[0])], np.int32)
+        return np.array([0, len(one)], np.int64), one
     lengths = np.fromiter(map(len, labels), np.int64, len(labels))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     flat = list(chain.from_iterable(labels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -37,7 +37,9 @@ def metric_named(name: str) -> Metric:
         raise InvalidInput(f"no metric {name!r}; there are 'l2', 'cosine' and 'ip'") from None
 
 
-FINE, NOT_FINITE, ZERO = range(3)
+FINE, NOT_FINITE, ZERO, TOO_LONG = range(4)
+SQUARES_MOST: Final = 1e36
+"""Of a vector's squares: above it, distances would leave float32."""
 
 
 @compiled
@@ -47,19 +49,21 @@ def _prepare(vectors: NDArray[np.float32], normalise: bool, out: NDArray[np.floa
     for row in range(vectors.shape[0]):
         address = vectors[row].ctypes.data
         squares = dot(address, address, dim)
-        if not np.isfinite(squares):
+        if not squares <= SQUARES_MOST:
             for i in range(dim):
                 if not np.isfinite(vectors[row, i]):
                     return NOT_FINITE, row
+            if not normalise:
+                return TOO_LONG, row
         if normalise:
             double = 0.0
             for i in range(dim):
-                double += float(vectors[row, i]) * float(vectors[row, i])
+                double += np.float64(vectors[row, i]) * np.float64(vectors[row, i])  # float() would stay float32
             if double == 0.0:
                 return ZERO, row
             factor = 1.0 / np.sqrt(double)
             for i in range(dim):
-                out[row, i] = np.float32(float(vectors[row, i]) * factor)
+                out[row, i] = np.float32(np.float64(vectors[row, i]) * factor)
         else:
             for i in range(dim):
                 out[row, i] = vectors[row, i]
@@ -74,8 +78,12 @@ def checked_vectors(vectors: Any, dim: int, metric: Metric, what: str) -> NDArra
     """
     if isinstance(vectors, list | tuple):
         try:
-            vectors = np.asarray(vectors, dtype=np.float32)
-        except (TypeError, ValueError) as error:
+            numbers = np.asarray(vectors)
+            if numbers.dtype.kind not in "fiu" and numbers.size:
+                raise TypeError(f"they make dtype {numbers.dtype}")
+            with np.errstate(over="ignore"):  # what becomes inf is refused below
+                vectors = numbers.astype(np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInput(f"{what}: not numbers in rows of one length ({error})") from None
     if not isinstance(vectors, np.ndarray):
         vectors = np.asarray(vectors)
@@ -92,6 +100,10 @@ def checked_vectors(vectors: Any, dim: int, metric: Metric, what: str) -> NDArra
     wrong, row = _prepare(source, metric is Metric.COSINE, out)
     if wrong == NOT_FINITE:
         raise InvalidInput(f"{what}: row {row} holds NaN or inf; every number must be finite")
+    if wrong == TOO_LONG:
+        raise InvalidInput(
+            f"{what}: row {row} is longer than {SQUARES_MOST**0.5:.0e}; distances would overflow: scale down"
+        )
     if wrong == ZERO:
         raise InvalidInput(f"{what}: row {row} is a zero vector, which has no cosine; leave it out or use metric 'l2'")
     return out

@@ -23,6 +23,8 @@ SHORT_LIST_ROWS: Final = 32
 """A tenant's short-list splits above this."""
 LIST_FILL: Final = 0.6
 """Of that many, what a short-list holds in the mean."""
+QUERY_NS: Final = 3_500.0
+"""To round a query for codes; and once more to choose among short-lists."""
 GRAPH_STEPS: Final = 2.5
 """Distances that hnswlib computes for a candidate, by the logarithm of the rows to base 2."""
 
@@ -71,11 +73,11 @@ def choose(
     ranking_ns = min(candidates, rows) * vector_ns
     ways = [(rows * vector_ns, Way.EXACT, rows)]
     if not exact:
-        ways.append((rows * code_ns + ranking_ns, Way.CODES, rows))
+        ways.append((QUERY_NS + rows * code_ns + ranking_ns, Way.CODES, rows))
         if walkable:
             scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
             lists_ns = rows / (LIST_FILL * SHORT_LIST_ROWS) * centroid_ns  # most centroids are scored, if few rows are
-            ways.append((scored * code_ns + lists_ns + ranking_ns, Way.TREE, scored))
+            ways.append((2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns, Way.TREE, scored))
         if graph:
             steps = GRAPH_STEPS * math.log2(max(rows, 2))
             ways.append((candidates * steps * vector_ns, Way.GRAPH, candidates))

@@ -159,10 +159,6 @@ class _Postings:
         added, removed = _revoked(posting.base, posting.added, posting.removed, positions)
         self._put(code, Posting(posting.base, added, removed))
 
-    def replace(self, code: int, positions: NDArray[np.uint32]) -> None:
-        """Make ``positions``, ascending, the whole list."""
-        self._lists[code] = Posting(positions)
-
     def _put(self, code: int, posting: Posting) -> None:
         self._lists[code] = posting
 
@@ -190,10 +186,25 @@ class FrozenPostings(_Postings):
             found = self._views[code] = Posting(self.base(code))
         return found
 
+    def recoded(self, codes: list[int]) -> FrozenPostings:
+        """These lists, none of which was revised, each under the code that stands at its own in ``codes``."""
+        count = max(codes, default=-1) + 1
+        lengths = np.zeros(count, np.int64)
+        of = dict(zip(codes, range(len(codes)), strict=True))
+        parts = [self.base(of[code]) if code in of else NONE for code in range(count)]
+        lengths[:] = [len(part) for part in parts]
+        return FrozenPostings(
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), np.concatenate([NONE, *parts])
+        )
+
     def codes(self) -> Iterator[int]:
         """Every code that may have rows here."""
         made = np.flatnonzero(np.diff(self.offsets)).tolist() if len(self.offsets) else []
-        yield from dict.fromkeys([*made, *self._lists])
+        yield from dict.fromkeys([*made, *list(self._lists)])
+
+    def replace(self, code: int, positions: NDArray[np.uint32]) -> None:
+        """Make ``positions``, ascending, the whole list."""
+        self._lists[code] = Posting(positions)
 
     def _put(self, code: int, posting: Posting) -> None:
         if len(posting.added) + len(posting.removed) > FOLD_ROWS + len(posting.base) // FOLD_SHARE:
@@ -208,7 +219,10 @@ class FrozenPostings(_Postings):
     def nbytes(self) -> int:
         """Bytes of all lists."""
         revised = sum(
-            sum(part.nbytes for part in posting if part.base is not self.positions) for posting in self._lists.values()
+            part.nbytes
+            for posting in list(self._lists.values())
+            for part in posting
+            if not np.may_share_memory(part, self.positions)
         )
         return self.offsets.nbytes + self.positions.nbytes + revised
 
@@ -265,7 +279,7 @@ class GrowingPostings(_Postings):
 
     def codes(self) -> Iterator[int]:
         """Every code that may have rows here."""
-        yield from dict.fromkeys([*self._grown, *self._lists])
+        yield from dict.fromkeys([*list(self._grown), *list(self._lists)])
 
     def append(self, code: int, position: int) -> None:
         """Add a row that stands behind all others."""
@@ -284,5 +298,5 @@ class GrowingPostings(_Postings):
     @property
     def nbytes(self) -> int:
         """Bytes of all lists."""
-        revised = sum(posting.added.nbytes + posting.removed.nbytes for posting in self._lists.values())
-        return revised + sum(grown.array.nbytes for grown in self._grown.values())
+        revised = sum(posting.added.nbytes + posting.removed.nbytes for posting in list(self._lists.values()))
+        return revised + sum(grown.array.nbytes for grown in list(self._grown.values()))

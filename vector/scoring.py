@@ -34,7 +34,7 @@ FIELDS: Final = 18
 (ROWS, DIM, DIMS, BITS, BLOCKS, TURNS, NODES, METRIC) = range(10, FIELDS)
 """Of a unit's table: addresses of its arrays, then their sizes. A kernel takes one array in place of eighteen
 arguments, each of which would cost a search 0.15 µs; the unit keeps the arrays alive."""
-AHEAD_ROWS: Final = 12
+AHEAD_ROWS: Final = 24
 """Codes are fetched so many rows ahead of the one being scored."""
 
 
@@ -51,31 +51,38 @@ def _distance(metric: int, query: int, row: int, dim: int) -> np.float32:
 @inlined
 def _score(
     place: int,
-    codes: int,
-    size: int,
-    words: int,
+    codes: NDArray[np.int8],
+    words: NDArray[np.int16],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     unit: np.float32,
 ) -> np.float32:
-    """The score of a node; ``codes`` and ``words`` are addresses, ``unit`` what a query word stands for, twice."""
-    score: np.float32 = bias[place] - unit * scale[place] * np.float32(
-        small_dot(codes + place * size, words, size >> 5)
-    )
+    """The score of a node for a query in ``words``; ``unit`` is what one of these stands for, twice.
+
+    Addresses are taken here and not by the caller: Numba frees an array of which nothing but an address is used later.
+    """
+    size = codes.shape[1]
+    product = small_dot(codes.ctypes.data + np.int64(place) * size, words.ctypes.data, size >> 5)
+    score: np.float32 = bias[place] - unit * scale[place] * np.float32(product)
     return score
 
 
+@inlined
+def _bin(score: np.float32, least: np.float32, narrow: np.float32) -> int:
+    place = (score - least) * narrow
+    return int(max(place, np.float32(0))) if place < np.float32(BINS - 1) else BINS - 1
+
+
 @compiled
-def _chosen_lists(
+def _chosen_rows(
     query: NDArray[np.float32],
     codes: NDArray[np.int8],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     split: NDArray[np.int32],
     budget_rows: int,
-    out_entries: NDArray[np.int32],
-) -> int:
-    """The short-lists that best-first would come to until it had ``budget_rows`` rows; how many.
+) -> NDArray[np.uint32]:
+    """The indexes, ascending, of what the lists hold that best-first would come to until it had ``budget_rows`` rows.
 
     Best-first takes a list once its own score and those of all nodes above it are reached, so the greatest of these is
     its key, and the lists wanted are those of the least keys. No heap: cells below the root are opened in the order of
@@ -83,16 +90,14 @@ def _chosen_lists(
     """
     node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
     if child[0] == 0:
-        out_entries[0] = 0
-        return 1
+        return np.arange(stop[0]).astype(np.uint32)
     words = np.empty(codes.shape[1], np.int16)
     unit = np.float32(2) * rounded_query(query, words)
-    base, size, query_at = codes.ctypes.data, codes.shape[1], words.ctypes.data
     cells, first = children[0], child[0]
     scores = np.empty(cells, np.float32)
     least, greatest = np.float32(np.inf), np.float32(-np.inf)
     for i in range(cells):
-        scores[i] = _score(node[first + i], base, size, query_at, scale, bias, unit)
+        scores[i] = _score(node[first + i], codes, words, scale, bias, unit)
         least, greatest = min(least, scores[i]), max(greatest, scores[i])
     narrow = np.float32((BINS - 1) / 1.5) / max(greatest - least, np.float32(1e-30))
     order = _by_bin(scores, least, narrow)
@@ -102,7 +107,7 @@ def _chosen_lists(
     found, before, frontier = 0, 0, 0
     for turn in range(cells):
         cell = order[turn]
-        reached = int((scores[cell] - least) * narrow)
+        reached = _bin(scores[cell], least, narrow)
         while frontier < reached:
             before += rows_of[frontier]
             frontier += 1
@@ -113,7 +118,7 @@ def _chosen_lists(
             depth -= 1
             entry, key = stack[depth], keys[depth]
             if child[entry] == 0:
-                spot = min(int((key - least) * narrow), BINS - 1)
+                spot = _bin(key, least, narrow)
                 bins[found], lists[found] = spot, entry
                 found += 1
                 rows_of[spot] += stop[entry] - start[entry]
@@ -121,7 +126,7 @@ def _chosen_lists(
                     before += stop[entry] - start[entry]
                 continue
             for below in range(child[entry], child[entry] + children[entry]):
-                score = _score(node[below], base, size, query_at, scale, bias, unit)
+                score = _score(node[below], codes, words, scale, bias, unit)
                 stack[depth], keys[depth] = below, max(key, score)
                 depth += 1
     last, total = 0, rows_of[0]
@@ -129,14 +134,20 @@ def _chosen_lists(
         last += 1
         total += rows_of[last]
     short = budget_rows - (total - rows_of[last])  # rows wanted of the last bin
-    count = 0
+    wanted, rows = np.zeros(split.shape[1], np.uint8), 0
     for i in range(found):
         if bins[i] < last or (bins[i] == last and short > 0):
-            if bins[i] == last:
-                short -= stop[lists[i]] - start[lists[i]]
-            out_entries[count] = lists[i]
-            count += 1
-    return count
+            size_of = stop[lists[i]] - start[lists[i]]
+            short -= size_of if bins[i] == last else 0
+            rows += size_of
+            wanted[lists[i]] = 1
+    out, at = np.empty(rows, np.uint32), 0
+    for entry in range(split.shape[1]):  # by place, not by nearness: memory is read forwards
+        if wanted[entry]:
+            for i in range(start[entry], stop[entry]):
+                out[at] = i
+                at += 1
+    return out
 
 
 @compiled
@@ -144,23 +155,24 @@ def _by_bin(scores: NDArray[np.float32], least: np.float32, narrow: np.float32) 
     """The indexes of scores, by their bin: a counting sort."""
     starts = np.zeros(BINS + 1, np.int32)
     for score in scores:
-        starts[int((score - least) * narrow) + 1] += 1
+        starts[_bin(score, least, narrow) + 1] += 1
     for i in range(BINS):
         starts[i + 1] += starts[i]
     order = np.empty(scores.shape[0], np.int32)
     for i in range(scores.shape[0]):
-        spot = int((scores[i] - least) * narrow)
+        spot = _bin(scores[i], least, narrow)
         order[starts[spot]] = i
         starts[spot] += 1
     return order
 
 
-@inlined
+@compiled
 def _score_rows(
     table: NDArray[np.int64],
+    records: int,
+    slots: NDArray[np.uint32],
     positions: NDArray[np.uint32],
-    first: int,
-    last: int,
+    copied: bool,
     removed: NDArray[np.uint32],
     live: NDArray[np.uint8],
     planes: int,
@@ -169,24 +181,26 @@ def _score_rows(
     four: NDArray[np.float32],
     estimates: NDArray[np.float32],
     places: NDArray[np.uint32],
-    count: int,
-    limit: np.float32,
     ef: int,
-) -> tuple[int, np.float32]:
-    """Take the rows at positions[first:last] among the ``ef`` best by estimate, and some more while there is room; how
-    many stand there now, and the estimate that a row must be below.
+) -> int:
+    """Put the ``ef`` best rows by estimate, and some more while there is room, to ``places``; how many.
+
+    ``slots`` of records at the address ``records``: positions, or where the records were ``copied``, indexes of these.
     """
-    blocks, shifts, records, at_first = table[BLOCKS], table[SHIFTS], table[RECORDS], positions.ctypes.data
+    blocks, shifts, at_first = table[BLOCKS], table[SHIFTS], slots.ctypes.data
     size, room = blocks * 32 + 8, places.shape[0]
-    for i in range(first, last, 4):
+    limit, count, last = np.float32(np.inf), 0, slots.shape[0]
+    # Where most rows are wanted, the processor foresees the next by itself
+    scattered = not copied and last > 0 and 2 * last < np.int64(slots[last - 1]) - np.int64(slots[0])
+    for i in range(0, last, 4):
         together = min(last - i, 4)
         at = at_first + 4 * i
         if together == 4:
-            if i + AHEAD_ROWS + 4 <= last:
-                prefetch(records + uint_at(at + 4 * AHEAD_ROWS) * size)
-                prefetch(records + uint_at(at + 4 * AHEAD_ROWS + 4) * size)
-                prefetch(records + uint_at(at + 4 * AHEAD_ROWS + 8) * size)
-                prefetch(records + uint_at(at + 4 * AHEAD_ROWS + 12) * size)
+            if scattered and i + AHEAD_ROWS + 4 <= last:
+                for j in range(AHEAD_ROWS, AHEAD_ROWS + 4):
+                    ahead = records + uint_at(at + 4 * j) * size
+                    prefetch(ahead)
+                    prefetch(ahead + size - 1)  # half of all records reach into a second cache line
             row0, row1 = records + uint_at(at) * size, records + uint_at(at + 4) * size
             row2, row3 = records + uint_at(at + 8) * size, records + uint_at(at + 12) * size
             out = four.ctypes.data
@@ -196,14 +210,14 @@ def _score_rows(
             for j in range(together):
                 four[j] = estimate(records + uint_at(at + 4 * j) * size, planes, blocks, shifts, offset, factor)
         for j in range(together):
-            place = positions[i + j]
+            place = positions[slots[i + j]] if copied else slots[i + j]
             if four[j] < limit and live[place] and not (removed.shape[0] > 0 and holds(removed, place)):
                 estimates[count], places[count] = four[j], place
                 count += 1
                 if count == room:
                     limit = keep_least(estimates, places, count, ef)
                     count = ef
-    return count, limit
+    return count
 
 
 @inlined
@@ -220,8 +234,8 @@ def _rank(
     dim, vectors, metric = table[DIM], table[VECTORS], table[METRIC]
     row_bytes = dim * 4
     for i in range(count):
-        if i + 1 < count:
-            ahead = vectors + np.int64(places[i + 1]) * row_bytes
+        if i + 2 < count:
+            ahead = vectors + np.int64(places[i + 2]) * row_bytes
             for line in range(0, row_bytes, 64):
                 prefetch(ahead + line)
         row = np.int64(places[i])
@@ -237,6 +251,7 @@ def nearest(
     positions: NDArray[np.uint32],
     removed: NDArray[np.uint32],
     split: NDArray[np.int32],
+    packed: NDArray[np.uint8],
     ef: int,
     budget_rows: int,
     best_ids: NDArray[np.int64],
@@ -245,7 +260,8 @@ def nearest(
     """Offer to the k nearest of each query, (m, k), the rows of one list.
 
     ``positions`` less ``removed``, both ascending, less rows that are not live. The sub-tree is that of ``positions``;
-    without entries all of them are scored. ``ef`` candidates, k at least, are ranked by their true distances.
+    without entries all of them are scored. ``packed`` are copies of their records, one after another, uint8 (n,
+    record_bytes), or none. ``ef`` candidates, k at least, are ranked by their true distances.
     """
     dim, rows, dims, nodes = table[DIM], table[ROWS], table[DIMS], table[NODES]
     ids, live = carray(pointer(table[IDS]), rows, np.int64), carray(pointer(table[LIVE]), rows, np.uint8)
@@ -255,40 +271,41 @@ def nearest(
     scale, bias = carray(pointer(table[SCALE]), nodes, np.float32), carray(pointer(table[BIAS]), nodes, np.float32)
     planes, four, room = np.empty(table[BLOCKS] * 16, np.uint64), np.empty(4, np.float32), 2 * ef + 64
     estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
-    entries = np.empty(split.shape[1], np.int32)
     for turn in range(queries.shape[0]):
         query = queries[turn]
         c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
         offset, factor, at = np.float32(c1), np.float32(c2), planes.ctypes.data
-        lists = 0
+        records, slots, copied = table[RECORDS], positions, False
         if split.shape[1] > 0:
-            lists = _chosen_lists(query, codes, scale, bias, split, budget_rows, entries)
-        while True:
-            limit, count = np.float32(np.inf), 0
-            for part in range(max(lists, 1)):
-                first, last = 0, positions.shape[0]
-                if lists > 0:
-                    first, last = int(split[START, entries[part]]), int(split[STOP, entries[part]])
-                count, limit = _score_rows(
-                    table,
-                    positions,
-                    first,
-                    last,
-                    removed,
-                    live,
-                    at,
-                    offset,
-                    factor,
-                    four,
-                    estimates,
-                    places,
-                    count,
-                    limit,
-                    ef,
-                )
-            if count >= best_ids.shape[1] or lists == 0:
-                break
-            lists = 0  # rows that are deleted or revoked left too few: score them all
+            slots = _chosen_rows(query, codes, scale, bias, split, budget_rows)
+            copied = packed.shape[0] > 0
+            if copied:
+                records = packed.ctypes.data
+            else:
+                for i in range(slots.shape[0]):
+                    slots[i] = positions[slots[i]]
+        count = _score_rows(
+            table, records, slots, positions, copied, removed, live, at, offset, factor, four, estimates, places, ef
+        )
+        if count < best_ids.shape[1] and slots.shape[0] < positions.shape[0]:
+            # Rows that are deleted or revoked left too few: score them all
+            records = table[RECORDS]
+            count = _score_rows(
+                table,
+                records,
+                positions,
+                positions,
+                False,
+                removed,
+                live,
+                at,
+                offset,
+                factor,
+                four,
+                estimates,
+                places,
+                ef,
+            )
         if count > ef:
             keep_least(estimates, places, count, ef)
             count = ef
@@ -336,12 +353,11 @@ def walk_ranks(
     node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
     words = np.empty(codes.shape[1], np.int16)
     unit = np.float32(2) * rounded_query(query, words)
-    base, size, query_at = codes.ctypes.data, codes.shape[1], words.ctypes.data
     keys = np.empty(node.shape[0], np.float32)
     keys[0] = -np.inf
     for entry in range(node.shape[0]):  # parents stand before their children
         for below in range(child[entry], child[entry] + children[entry]):
-            keys[below] = max(keys[entry], _score(node[below], base, size, query_at, scale, bias, unit))
+            keys[below] = max(keys[entry], _score(node[below], codes, words, scale, bias, unit))
     scored = 0
     for entry in np.argsort(keys):
         if child[entry] == 0:

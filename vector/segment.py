@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..lake.kernels import compiled
-from ..lake.limits import VECTOR_PREDICATE_BYTES
+from ..lake.limits import VECTOR_PREDICATE_BYTES, VECTOR_PREDICATES, VECTOR_ROW_BYTES
 from .labels import PUBLIC_CODE
 from .postings import NONE, FrozenPostings, Posting
 from .predicates import selected
@@ -31,15 +31,24 @@ if TYPE_CHECKING:
     from .planner import Plan
     from .predicates import Predicate
 
-__all__ = ["ALL_CODE", "Rows", "Segment", "find_ids"]
+__all__ = ["ALL_CODE", "NOT_PACKED", "Rows", "Segment", "find_ids"]
 
+NOT_PACKED: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
+PACKED_ROWS = 2_048
+"""Shorter lists are not packed: they stay in a near cache by themselves."""
+PACKED_SHARE = 0.5
+"""Nor are lists of more than this share of a segment's rows."""
+SUBTREE_BYTES = 1
+"""What a sub-tree will take for each row of a list, in round figures."""
 ALL_CODE = -1
 """Stands for every row, in place of a tenant's code."""
 
 
 @compiled
-def find_ids(ids: NDArray[np.int64], order: NDArray[np.uint32], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The position of each wanted id, int64 (m,), -1 where it is not; ``order`` sorts ``ids``."""
+def find_ids(
+    ids: NDArray[np.int64], order: NDArray[np.uint32], live: NDArray[np.uint8], wanted: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The position of each wanted id, int64 (m,), -1 where no live row has it; ``order`` sorts ``ids``."""
     out = np.empty(wanted.shape[0], np.int64)
     for i in range(wanted.shape[0]):
         left, right = 0, order.shape[0]
@@ -50,7 +59,7 @@ def find_ids(ids: NDArray[np.int64], order: NDArray[np.uint32], wanted: NDArray[
             else:
                 right = middle
         found = left < order.shape[0] and ids[order[left]] == wanted[i]
-        out[i] = np.int64(order[left]) if found else -1
+        out[i] = np.int64(order[left]) if found and live[order[left]] else -1
     return out
 
 
@@ -97,20 +106,32 @@ class Rows:
         posting: Posting,
         plan: Plan,
         split: SubTree,
+        packed: NDArray[np.uint8],
         best_ids: NDArray[np.int64],
         best_distances: NDArray[np.float32],
     ) -> None:
-        """Offer the rows of a posting list to the k nearest of each query; ``split`` is its base's sub-tree, if any."""
-        lists = [(posting.base, posting.removed, split)] if len(posting.base) else []
+        """Offer the rows of a posting list to the k nearest of each query; ``split`` is its base's sub-tree and
+        ``packed`` copies of its base's records, if any.
+        """
+        lists = [(posting.base, posting.removed, split, packed)] if len(posting.base) else []
         if len(posting.added):
-            lists.append((posting.added, NONE, NO_SUBTREE))
-        for positions, removed, below in lists:
+            lists.append((posting.added, NONE, NO_SUBTREE, NOT_PACKED))
+        for positions, removed, below, copies in lists:
             if plan.exact:
                 exact(queries, self.table, positions, removed, best_ids, best_distances)
             else:
                 candidates, budget_rows = plan.candidates, plan.budget_rows
                 nearest(
-                    queries, self.table, positions, removed, below, candidates, budget_rows, best_ids, best_distances
+                    queries,
+                    self.table,
+                    positions,
+                    removed,
+                    below,
+                    copies,
+                    candidates,
+                    budget_rows,
+                    best_ids,
+                    best_distances,
                 )
 
 
@@ -126,16 +147,30 @@ class Segment:
     subtrees: dict[int | Predicate, tuple[NDArray[np.uint32], SubTree]] = field(default_factory=dict)
     predicates: dict[Predicate, tuple[tuple[Posting, ...], Posting]] = field(default_factory=dict)
     everything: NDArray[np.uint32] | None = None
+    deleted: int = 0
+    packed: dict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.packed = {}
+        self.packed = self._packed()
 
     def __len__(self) -> int:
         return len(self.rows.ids)
 
+    def delete(self, positions: NDArray[np.uint32]) -> None:
+        """Clear live rows."""
+        self.rows.live[positions] = 0
+        self.deleted += len(positions)
+
+    def recode(self, codes: list[int]) -> None:
+        """Give each list the code that stands at its own in ``codes``; for a segment that nobody reads yet."""
+        if codes != list(range(len(codes))):
+            self.postings = self.postings.recoded(codes)
+            self.packed = self._packed()
+
     def find(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of live rows by id, -1 where there is none."""
-        positions = find_ids(self.rows.ids, self.id_order, wanted)
-        found = positions >= 0
-        positions[found] = np.where(self.rows.live[positions[found]] > 0, positions[found], -1)
-        return positions
+        return find_ids(self.rows.ids, self.id_order, self.rows.live, wanted)
 
     def posting(self, code: int) -> Posting:
         """The rows of a tenant, or all."""
@@ -156,8 +191,8 @@ class Segment:
             or any(a is not b for a, b in zip(kept[0], made_of, strict=True))
         ):
             positions = selected(predicate, table, self.postings.get, self.posting(ALL_CODE).base)
-            size = sum(posting.base.nbytes for _, posting in self.predicates.values())
-            if size + positions.nbytes > VECTOR_PREDICATE_BYTES:
+            size = sum(posting.base.nbytes for _, posting in list(self.predicates.values()))
+            if size + positions.nbytes > VECTOR_PREDICATE_BYTES or len(self.predicates) >= VECTOR_PREDICATES:
                 for old in list(self.predicates):
                     self.predicates.pop(old, None)
                     self.subtrees.pop(old, None)
@@ -171,6 +206,32 @@ class Segment:
             kept = self.subtrees[selector] = (posting.base, subtree(posting.base, self.rows.nodes, cap_rows))
         return kept[1]
 
+    def _packed(self) -> dict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]]:
+        """Records copied for the longest lists, in the order of the list, as far as VECTOR_ROW_BYTES leaves room.
+
+        Records of a list that lies scattered cost a cache miss each, copies stand in a row. Lists of most of the rows
+        are left out: they hardly lie scattered.
+        """
+        lists, rows = self.postings, len(self)
+        taken = sum(nbytes for what, nbytes in self.nbytes().items() if what not in ("vectors", "graph"))
+        left = VECTOR_ROW_BYTES * rows - taken - SUBTREE_BYTES * len(lists.positions)
+        packed = {}
+        lengths = np.diff(lists.offsets)
+        for code in np.argsort(-lengths, kind="stable").tolist():
+            need = int(lengths[code]) * self.rows.layout.record_bytes
+            if lengths[code] < PACKED_ROWS:
+                break
+            if lengths[code] <= PACKED_SHARE * rows and need <= left:
+                base = lists.get(code).base
+                packed[code] = (base, self.rows.records[base])
+                left -= need
+        return packed
+
+    def copies(self, selector: int | Predicate, posting: Posting) -> NDArray[np.uint8]:
+        """The packed records of a list's base; none where there are none, or the base is not what it was."""
+        kept = self.packed.get(selector) if isinstance(selector, int) else None
+        return NOT_PACKED if kept is None or kept[0] is not posting.base else kept[1]
+
     def search_graph(
         self,
         queries: NDArray[np.float32],
@@ -179,7 +240,7 @@ class Segment:
         best_distances: NDArray[np.float32],
     ) -> bool:
         """Offer the rows that the graph names; False, nothing offered, if so many are deleted that k might not come."""
-        if self.graph is None or np.count_nonzero(self.rows.live) < len(self) - candidates + best_ids.shape[1]:
+        if self.graph is None or self.deleted > candidates - best_ids.shape[1]:
             return False
         for turn in range(len(queries)):
             at = slice(turn, turn + 1)
@@ -196,6 +257,8 @@ class Segment:
     def drop_views(self, code: int) -> None:
         """Free what was derived from a list."""
         self.subtrees.pop(code, None)
+        self.packed.pop(code, None)
+        self.packed.pop(code, None)
 
     def nbytes(self) -> dict[str, int]:
         """Bytes by what they are for."""
@@ -209,5 +272,6 @@ class Segment:
             "graph": 0 if self.graph is None else self.graph.nbytes,
             "tree": self.rows.nodes.nbytes,
             "postings": self.postings.nbytes,
+            "packed": sum(copies.nbytes for _, copies in list(self.packed.values())),
             "subtrees": sum(split.nbytes for _, split in list(self.subtrees.values())) + made + everything,
         }

@@ -23,7 +23,7 @@ from .nodes import no_nodes
 from .planner import SHORT_LIST_ROWS, Plan, Way
 from .postings import count_live, folded
 from .predicates import difference, union
-from .segment import ALL_CODE
+from .segment import ALL_CODE, NOT_PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ def _build(settings: Settings) -> None:
     best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
     for way in (Way.EXACT, Way.CODES, Way.TREE):
         split = segment.subtree(ALL_CODE, posting, SHORT_LIST_ROWS)
-        segment.rows.search(_rows()[:1], posting, Plan(way, 8, 64, 0.0), split, best_ids, best_distances)
+        segment.rows.search(_rows()[:1], posting, Plan(way, 8, 64, 0.0), split, NOT_PACKED, best_ids, best_distances)
 
 
 def _revise(settings: Settings) -> None:

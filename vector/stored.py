@@ -162,7 +162,9 @@ def _segment(arrays: dict[str, NDArray[Any]], settings: Settings) -> Segment:
     budget = Budget(**{name: arrays[f"budget_{name}"] for name in Budget.__slots__})
     stored = arrays.get("graph")
     graph = None if stored is None else Graph.opened(stored, settings.dim, len(rows.ids), settings.metric)
-    return Segment(rows, arrays["id_order"], postings, budget, graph)
+    segment = Segment(rows, arrays["id_order"], postings, budget, graph)
+    segment.deleted = int(np.count_nonzero(rows.live == 0))
+    return segment
 
 
 def _delta_arrays(delta: Delta) -> dict[str, NDArray[Any]]:

@@ -25,6 +25,9 @@ NODE, CHILD, CHILDREN, START, STOP = range(5)
 """Rows of a sub-tree's array: the shared tree's node; the first child's entry, 0 for a short-list; how many children;
 the slice of the positions below. Entry 0 is the root; an entry's children stand side by side behind it."""
 
+FILL_ROWS: Final = 16
+"""A list splits only if its parts hold so many rows in the mean: a centroid costs as much as some rows."""
+
 SubTree: TypeAlias = "NDArray[np.int32]"
 """int32 (5, entries)."""
 NO_SUBTREE: Final = np.empty((5, 0), np.int32)
@@ -35,7 +38,7 @@ def subtree(positions: NDArray[np.uint32], tree: Nodes, cap_rows: int) -> SubTre
     """The sub-tree of sorted, distinct ``positions``, uint32 (n,), with short-lists of ``cap_rows`` rows at most
     wherever the shared tree goes deep enough.
     """
-    return split(positions, tree.first_child, tree.child_count, tree.hi, cap_rows)
+    return split(positions, tree.first_child, tree.child_count, tree.hi, cap_rows, FILL_ROWS)
 
 
 @compiled
@@ -45,6 +48,7 @@ def split(
     child_count: NDArray[np.int32],
     hi: NDArray[np.uint32],
     cap_rows: int,
+    fill_rows: int,
 ) -> NDArray[np.int32]:
     """The array of a sub-tree, breadth first. A node with rows under one child only is passed over."""
     most = min(first_child.shape[0], 2 * positions.shape[0] + 1)
@@ -54,6 +58,8 @@ def split(
     while at < entries:
         while out[STOP, at] - out[START, at] > cap_rows and first_child[out[NODE, at]] > 0:
             above = out[NODE, at]
+            if at > 0 and out[STOP, at] - out[START, at] < fill_rows * child_count[above]:
+                break  # lists so short that their centroids cost more than they save
             first, low = entries, out[START, at]
             for below in range(first_child[above], first_child[above] + child_count[above]):
                 left, right = low, out[STOP, at]

@@ -54,15 +54,16 @@ class Units:
             delta.append(rows[at], ids[at], (part, codes[offsets[done] : offsets[done + count]]))
             done += count
 
-    def load(self, rows: NDArray[np.float32], ids: NDArray[np.int64], grants: Grants) -> None:
-        """Build a segment of a large batch, while others write, and put it in place. Takes the lock itself."""
+    def build(self, rows: NDArray[np.float32], ids: NDArray[np.int64], grants: Grants) -> Segment:
+        """A segment of a large batch, with codes of its own; for :meth:`place`. Needs no lock."""
         offsets, codes = grants
         pairs = codes, np.repeat(np.arange(len(ids), dtype=np.int64), np.diff(offsets))
-        segment, _ = built(rows, ids, pairs, self.settings)
-        with self.lock:
-            self.refuse_taken(ids)
-            self.now = (segment, *self.now)
-            self.schedule()
+        return built(rows, ids, pairs, self.settings)[0]
+
+    def place(self, segment: Segment) -> None:
+        """Let readers see a segment."""
+        self.now = (segment, *self.now)
+        self.schedule()
 
     def refuse_taken(self, ids: NDArray[np.int64]) -> None:
         """InvalidInput if a live row has one of the ids."""
@@ -76,11 +77,16 @@ class Units:
 
     def located(self, wanted: NDArray[np.int64]) -> list[tuple[Unit, NDArray[np.uint32]]]:
         """The rows of ids: ascending positions in each unit that has some. NotFound if any is missing."""
-        found, left = [], wanted
+        found: list[tuple[Unit, NDArray[np.uint32]]] = []
+        left = wanted
         for unit in self.now:
             if not len(left):
                 break
             positions = unit.find(left)
+            if len(left) == 1:
+                if positions[0] >= 0:
+                    return [*found, (unit, positions.astype(np.uint32))]
+                continue
             here = positions >= 0
             if here.any():
                 found.append((unit, np.sort(positions[here]).astype(np.uint32)))
@@ -103,7 +109,8 @@ class Units:
         with self._merging:
             with self.lock:
                 units = list(self.now)
-                if len(units) == 1 and isinstance(units[0], Segment) and units[0].rows.live.all():
+                filled = [unit for unit in units if len(unit)]
+                if not filled or (len(filled) == 1 and isinstance(filled[0], Segment) and not filled[0].deleted):
                     return
                 work = started(units)
                 self.now = (*self.now, self._new_delta(units))
@@ -146,8 +153,9 @@ class Units:
                     if not units or self._failure is not None:
                         self._background = None
                         return
-                    work = started(units)
                 try:
+                    with self.lock:
+                        work = started(units)
                     self._replace(work)
                 except Exception as failure:  # whatever it is: raised where a caller can see it
                     self._failure = failure

@@ -1,0 +1,184 @@
+"""Plans and the budgets that they are made of."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lakelet.vector.budget import LEAST_ROWS, Budget, fitted, whole
+from lakelet.vector.building import Settings, built
+from lakelet.vector.codes import layout
+from lakelet.vector.metrics import Metric, checked_vectors
+from lakelet.vector.planner import SHORT_LIST_ROWS, Plan, Way, choose
+from lakelet.vector.postings import Posting
+from lakelet.vector.segment import NOT_PACKED
+from lakelet.vector.subtree import subtree
+
+if TYPE_CHECKING:
+    from lakelet.vector.segment import Segment
+
+POINTS = Budget(np.array([300.0, 30_000.0]), np.array([200.0, 2_000.0]), np.array([40.0, 80.0]))
+LENGTHS = (1, 5, 30, 100, 300, 1000, 30_000, 10**6, 10**8)
+ROWS = 5000
+
+
+def plan(rows: int, **other: Any) -> Plan:
+    usual = {"k": 10, "ef": None, "exact": False, "walkable": True, "graph": False, "dim": 128, "blocks": 1}
+    return choose(rows=rows, budget=POINTS, **(usual | other))
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "rows": st.sampled_from(LENGTHS) | st.integers(1, 10**7),
+        "k": st.sampled_from([1, 10, 11, 100, 5000]),
+        "ef": st.none() | st.integers(1, 3000),
+        "dim": st.sampled_from([1, 64, 128, 768, 4096]),
+    }
+)
+
+
+@given(CASES)
+def test_the_way_is_the_cheapest_that_there_is(case: dict[str, Any]) -> None:
+    case["blocks"] = layout(case["dim"], 0).blocks
+    every = plan(**case)
+    flat = plan(**case, walkable=False)
+    true = plan(**case, exact=True)
+    assert true.way is Way.EXACT
+    assert true.exact
+    assert flat.way in (Way.EXACT, Way.CODES)
+    assert every.cost_microseconds <= flat.cost_microseconds <= true.cost_microseconds
+    assert every.way is Way.TREE or every == flat
+    assert flat.way is Way.CODES or flat == true
+    graph = plan(**case, graph=True)
+    assert graph.cost_microseconds <= every.cost_microseconds
+    assert graph.way is Way.GRAPH or graph == every
+    for made in (every, flat, true):
+        assert made.candidates >= max(case["k"], case["ef"] or 0)
+        assert 0 < made.budget_rows <= case["rows"]
+        assert made.cost_microseconds > 0
+        assert made.way is Way.TREE or made.budget_rows == case["rows"]
+        assert made.exact == (made.way is Way.EXACT)
+
+
+@given(CASES)
+def test_plans_are_the_same_every_time(case: dict[str, Any]) -> None:
+    blocks = layout(case["dim"], 0).blocks
+    first = plan(**case, blocks=blocks)
+    choose.cache_clear()
+    assert plan(**case, blocks=blocks) == first
+
+
+@given(CASES, st.integers(1, 2000), st.integers(1, 2000))
+def test_a_greater_ef_never_looks_at_less(case: dict[str, Any], one: int, two: int) -> None:
+    low, high = (plan(**(case | {"ef": ef})) for ef in sorted((one, two)))
+    assert low.candidates <= high.candidates
+    assert low.cost_microseconds <= high.cost_microseconds
+    if low.way is high.way:
+        assert low.budget_rows <= high.budget_rows
+
+
+def test_more_neighbours_take_more() -> None:
+    made = [plan(10**6, k=k) for k in (1, 10, 20, 100, 1000)]
+    assert all(a.candidates <= b.candidates for a, b in pairwise(made))
+    assert all(a.budget_rows <= b.budget_rows for a, b in pairwise(made))
+    assert made[0][1:3] == made[1][1:3]
+
+
+def test_short_lists_are_read_whole_and_long_ones_are_walked() -> None:
+    assert plan(1).way is plan(12).way is Way.EXACT
+    assert plan(10**6).way is Way.TREE
+    assert plan(10**6, walkable=False).way is Way.CODES
+    assert plan(10**6, exact=True).way is Way.EXACT
+    assert plan(10**6).budget_rows == round(POINTS.rows(10**6)) + 1
+    assert plan(10**6).candidates == round(POINTS.candidates(10**6))
+    assert plan(10**6, ef=320).candidates == 320
+
+
+def test_between_its_points_a_budget_is_a_power_of_the_length() -> None:
+    assert POINTS.rows(300) == pytest.approx(200)
+    assert POINTS.rows(30_000) == pytest.approx(2_000)
+    assert POINTS.rows(3_000) == pytest.approx((200 * 2_000) ** 0.5)
+    assert POINTS.candidates(3_000) == pytest.approx((40 * 80) ** 0.5)
+    for length in (1, 10, 299):
+        assert POINTS.rows(length) == pytest.approx(200)
+        assert POINTS.candidates(length) == pytest.approx(40)
+    for length in (30_001, 10**9):
+        assert POINTS.rows(length) == pytest.approx(2_000)
+        assert POINTS.candidates(length) == pytest.approx(80)
+    assert all(POINTS.rows(a) <= POINTS.rows(b) for a, b in pairwise(LENGTHS))
+
+
+def test_of_rows_not_known_all_are_scored() -> None:
+    for length in (1, 77, 4000, 10**7):
+        assert whole().rows(length) == pytest.approx(length)
+        assert whole().candidates(length) == pytest.approx(100)
+
+
+def vectors_of(seed: int, n: int, dim: int, metric: Metric) -> np.ndarray:
+    """Points about many centres of few directions, as embeddings lie."""
+    random, same = np.random.default_rng(seed), np.random.default_rng(dim)
+    within, centres = same.normal(size=(16, dim)), same.normal(size=(60, 16)) * 1.5
+    hidden = centres[random.integers(0, 60, n)] + random.normal(size=(n, 16))
+    return checked_vectors((hidden @ within + random.normal(size=(n, dim)) * 0.3).astype("f4"), dim, metric, "rows")
+
+
+@cache
+def unit(metric: Metric, dim: int, rows: int = ROWS) -> Segment:
+    nobody = np.empty(0, np.int32), np.empty(0, np.int64)
+    settings_ = Settings(dim, metric, layout(dim, 5), 5, 2)
+    return built(vectors_of(1, rows, dim, metric), np.arange(rows), nobody, settings_)[0]
+
+
+def recall(segment: Segment, positions: np.ndarray, made: Plan, queries: np.ndarray) -> float:
+    answers = []
+    for each in (made, made._replace(way=Way.EXACT)):
+        ids, apart = np.full((len(queries), 10), -1, np.int64), np.full((len(queries), 10), np.inf, np.float32)
+        split = subtree(positions, segment.rows.nodes, SHORT_LIST_ROWS)
+        segment.rows.search(queries, Posting(positions), each, split, NOT_PACKED, ids, apart)
+        answers.append(ids)
+    return float(np.mean([np.isin(one, two).mean() for one, two in zip(*answers, strict=True)]))
+
+
+@pytest.mark.parametrize(("metric", "dim"), [(Metric.L2, 40), (Metric.COSINE, 96), (Metric.L2, 200), (Metric.IP, 64)])
+def test_a_fitted_budget_finds_what_queries_of_its_kind_look_for(metric: Metric, dim: int) -> None:
+    segment, queries = unit(metric, dim), vectors_of(2, 200, dim, metric)
+    budget, random = segment.budget, np.random.default_rng(4)
+    assert budget.lengths[-1] == ROWS
+    assert budget.lengths[0] >= LEAST_ROWS
+    assert (np.diff(budget.lengths) > 0).all()
+    assert (np.diff(budget.scored) >= 0).all()
+    assert (np.diff(budget.ranked) >= 0).all()
+    assert (budget.scored <= budget.lengths).all()
+    assert budget.rows(ROWS) < 0.8 * ROWS
+    for size in (ROWS, 2500, 1000):
+        positions = np.sort(random.choice(ROWS, size, replace=False)).astype(np.uint32)
+        made = Plan(Way.TREE, round(budget.candidates(size)), round(budget.rows(size)), 0.0)
+        assert recall(segment, positions, made, queries) >= 0.94
+
+
+def test_budgets_are_the_same_for_one_seed() -> None:
+    segment = unit(Metric.L2, 40)
+    once, again = (fitted(segment.rows, SHORT_LIST_ROWS, 5) for _ in range(2))
+    for name in ("lengths", "scored", "ranked"):
+        np.testing.assert_array_equal(getattr(once, name), getattr(again, name))
+        np.testing.assert_array_equal(getattr(once, name), getattr(segment.budget, name))
+
+
+@settings(max_examples=12)
+@given(st.sampled_from([1, 2, 11, LEAST_ROWS - 1, LEAST_ROWS, LEAST_ROWS + 1, 700]), st.booleans())
+def test_budgets_of_few_rows_and_of_equal_ones(rows: int, equal: bool) -> None:
+    nobody = np.empty(0, np.int32), np.empty(0, np.int64)
+    vectors = vectors_of(3, rows, 12, Metric.L2)
+    if equal:
+        vectors[:] = vectors[0]
+    segment, _ = built(vectors, np.arange(rows), nobody, Settings(12, Metric.L2, layout(12, 5), 5, 1))
+    budget = segment.budget
+    assert np.isfinite([budget.lengths, budget.scored, budget.ranked]).all()
+    assert budget.candidates(rows) >= 10
+    if rows < LEAST_ROWS:
+        assert budget.rows(rows) == pytest.approx(rows)
