@@ -44,6 +44,7 @@ bench: $(VENV)/.dev $(VENV)/.demo ## the benchmarks; their figures go to benchma
 	-$(BIN)/python benchmarks/hash_kernels.py
 	-$(BIN)/python benchmarks/parquet_layout.py
 	-$(BIN)/python benchmarks/retirement_program.py
+	-$(BIN)/python benchmarks/vector_kernels.py
 	-$(BIN)/python benchmarks/retirement_real.py
 	-$(BIN)/python benchmarks/retirement_scale.py
 	-$(BIN)/python benchmarks/recipe_size.py

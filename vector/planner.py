@@ -78,8 +78,8 @@ def choose(
             scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
             lists_ns = rows / (LIST_FILL * SHORT_LIST_ROWS) * centroid_ns  # most centroids are scored, if few rows are
             ways.append((2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns, Way.TREE, scored))
-        if graph:
-            steps = GRAPH_STEPS * math.log2(max(rows, 2))
-            ways.append((candidates * steps * vector_ns, Way.GRAPH, candidates))
+            if graph:  # its budget is the tree's, should too many of the rows that the graph names be deleted
+                steps = GRAPH_STEPS * math.log2(max(rows, 2))
+                ways.append((candidates * steps * vector_ns, Way.GRAPH, scored))
     cost_ns, way, scored = min(ways, key=lambda each: each[0])
     return Plan(way, candidates, scored, cost_ns / 1000)
