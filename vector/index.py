@@ -244,7 +244,7 @@ class VectorIndex:
         ALL_TENANTS; needed once any row has a tenant. A tenant without rows sees the public ones. Fewer than k visible
         rows are padded with the id -1 at the distance inf.
 
-        ``ef`` rows are ranked by their true distance (default: 100, or 4 for each of the k), and the rows scored before
+        ``ef`` rows are ranked by their true distance (default: fitted for a recall of .96), and the rows scored before
         that grow with it: more finds more and takes longer. ``exact`` compares all rows. ``threads`` share a batch.
         """
         wanted = checked_vectors(queries, self.dim, self._settings.metric, "queries")

@@ -22,7 +22,7 @@ from .subtree import CHILD, CHILDREN, NODE, START, STOP
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COSINE", "INNER", "L2", "exact", "nearest", "walk_ranks"]
+__all__ = ["COSINE", "INNER", "L2", "estimate_ranks", "exact", "nearest", "walk_ranks"]
 
 L2: Final = 0
 INNER: Final = 1

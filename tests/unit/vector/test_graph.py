@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from lakelet.lake.errors import Unavailable
 from lakelet.vector import planner
 from lakelet.vector.index import VectorIndex
