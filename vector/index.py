@@ -134,7 +134,8 @@ class VectorIndex:
                 self._units.append(rows, named, grants)
                 return named
         own = LabelTable()
-        segment = self._units.build(rows, named, coded(labels, own))
+        grants = coded(labels, own)
+        segment = self._units.build(rows, named, grants)
         with self._units.lock:
             self._units.refuse_taken(named)
             segment.recode([self._labels.code(label) for label in own.labels])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from ..lake.errors import InvalidInput
+from .background import in_turns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,7 +120,7 @@ def parsed(tenants: Any, rows: int) -> Sequence[Sequence[Label]]:
     listed: list[Any] = tenants.tolist() if hasattr(tenants, "tolist") else list(tenants)
     if len(listed) != rows:
         raise InvalidInput(f"{len(listed):,} tenants for {rows:,} vectors; give one label for all, or one entry each")
-    return [_of_row(entry) for entry in listed]
+    return [_of_row(entry) for some in in_turns(listed) for entry in some]
 
 
 def _of_row(entry: Any) -> Sequence[Label]:
@@ -135,14 +136,20 @@ def _of_row(entry: Any) -> Sequence[Label]:
 
 def coded(labels: Sequence[Sequence[Label]], table: LabelTable) -> Grants:
     """The codes of checked labels, each once a row; new labels get codes."""
+    if not labels:
+        return np.zeros(1, np.int64), np.empty(0, np.int32)
     if len(labels) == 1:
         one = np.array([table.code(label) for label in dict.fromkeys(labels[0])], np.int32)
         return np.array([0, len(one)], np.int64), one
-    lengths = np.fromiter(map(len, labels), np.int64, len(labels))
+    lengths = np.concatenate([np.fromiter(map(len, some), np.int64, len(some)) for some in in_turns(labels)])
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    flat = list(chain.from_iterable(labels))
-    of = {label: table.code(label) for label in dict.fromkeys(flat)}
-    codes = np.fromiter((of[label] for label in flat), np.int32, len(flat))
+    of: dict[Label, int] = {}
+    parts = []
+    for some in in_turns(labels):
+        flat = list(chain.from_iterable(some))
+        of.update({label: table.code(label) for label in dict.fromkeys(flat) if label not in of})
+        parts.append(np.fromiter(map(of.__getitem__, flat), np.int32, len(flat)))
+    codes = np.concatenate(parts)
     rows = np.repeat(np.arange(len(labels), dtype=np.int64), lengths)
     keys = np.sort((rows << 32) | codes)
     fresh = np.ones(len(keys), bool)

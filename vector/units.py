@@ -12,6 +12,7 @@ import numpy as np
 
 from ..lake.errors import InvalidInput, NotFound
 from ..lake.limits import VECTOR_DELTA_ROWS
+from .background import aside, step_back
 from .building import Settings, built, mean_of
 from .compaction import Unit, Work, chosen, merged, published, started
 from .delta import Delta
@@ -58,7 +59,9 @@ class Units:
         """A segment of a large batch, with codes of its own; for :meth:`place`. Needs no lock."""
         offsets, codes = grants
         pairs = codes, np.repeat(np.arange(len(ids), dtype=np.int64), np.diff(offsets))
-        return built(rows, ids, pairs, self.settings)[0]
+        if not self.now:  # nobody searches what is empty
+            return built(rows, ids, pairs, self.settings)[0]
+        return aside(lambda: built(rows, ids, pairs, self.settings)[0])
 
     def place(self, segment: Segment) -> None:
         """Let readers see a segment."""
@@ -146,6 +149,7 @@ class Units:
 
     def _merge_all(self) -> None:
         """The background thread: merge until nothing is due. A failure ends it and waits for the next writer."""
+        step_back()
         while True:
             with self._merging:
                 with self.lock:
