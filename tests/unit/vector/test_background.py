@@ -7,7 +7,6 @@ import sys
 import threading
 
 import pytest
-
 from lakelet.vector.background import aside, in_turns
 
 
