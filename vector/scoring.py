@@ -80,9 +80,11 @@ def _chosen_rows(
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     split: NDArray[np.int32],
+    positions: NDArray[np.uint32],
+    copied: bool,
     budget_rows: int,
 ) -> NDArray[np.uint32]:
-    """The indexes, ascending, of what the lists hold that best-first would come to until it had ``budget_rows`` rows.
+    """Positions in the short-lists that best-first comes to until it has ``budget_rows``; if ``copied``, their indexes.
 
     Best-first takes a list once its own score and those of all nodes above it are reached, so the greatest of these is
     its key, and the lists wanted are those of the least keys. No heap: cells below the root are opened in the order of
@@ -90,7 +92,7 @@ def _chosen_rows(
     """
     node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
     if child[0] == 0:
-        return np.arange(stop[0]).astype(np.uint32)
+        return np.arange(stop[0]).astype(np.uint32) if copied else positions
     words = np.empty(codes.shape[1], np.int16)
     unit = np.float32(2) * rounded_query(query, words)
     cells, first = children[0], child[0]
@@ -101,10 +103,9 @@ def _chosen_rows(
         least, greatest = min(least, scores[i]), max(greatest, scores[i])
     narrow = np.float32((BINS - 1) / 1.5) / max(greatest - least, np.float32(1e-30))
     order = _by_bin(scores, least, narrow)
-    rows_of = np.zeros(BINS, np.int64)
-    bins, lists = np.empty(node.shape[0], np.int16), np.empty(node.shape[0], np.int32)
-    stack, keys = np.empty(node.shape[0], np.int32), np.empty(node.shape[0], np.float32)
-    found, before, frontier = 0, 0, 0
+    rows_of, spots = np.zeros(BINS, np.int64), np.full(split.shape[1], -1, np.int16)
+    stack, keys = np.empty(split.shape[1], np.int32), np.empty(split.shape[1], np.float32)
+    before, frontier = 0, 0
     for turn in range(cells):
         cell = order[turn]
         reached = _bin(scores[cell], least, narrow)
@@ -114,40 +115,42 @@ def _chosen_rows(
         if before >= budget_rows:
             break
         stack[0], keys[0], depth = first + cell, scores[cell], 1
+        if child[first + cell] == 0:
+            spots[first + cell], depth = reached, 0
+            rows_of[reached] += stop[first + cell] - start[first + cell]
         while depth > 0:
             depth -= 1
             entry, key = stack[depth], keys[depth]
-            if child[entry] == 0:
-                spot = _bin(key, least, narrow)
-                bins[found], lists[found] = spot, entry
-                found += 1
-                rows_of[spot] += stop[entry] - start[entry]
-                if spot < frontier:
-                    before += stop[entry] - start[entry]
-                continue
             for below in range(child[entry], child[entry] + children[entry]):
-                score = _score(node[below], codes, words, scale, bias, unit)
-                stack[depth], keys[depth] = below, max(key, score)
-                depth += 1
+                own = max(key, _score(node[below], codes, words, scale, bias, unit))
+                if child[below] > 0:
+                    stack[depth], keys[depth] = below, own
+                    depth += 1
+                    continue
+                spot, held = _bin(own, least, narrow), stop[below] - start[below]
+                spots[below] = spot
+                rows_of[spot] += held
+                before += held if spot < frontier else 0
     last, total = 0, rows_of[0]
     while total < budget_rows and last < BINS - 1:
         last += 1
         total += rows_of[last]
-    short = budget_rows - (total - rows_of[last])  # rows wanted of the last bin
-    wanted, rows = np.zeros(split.shape[1], np.uint8), 0
-    for i in range(found):
-        if bins[i] < last or (bins[i] == last and short > 0):
-            size_of = stop[lists[i]] - start[lists[i]]
-            short -= size_of if bins[i] == last else 0
-            rows += size_of
-            wanted[lists[i]] = 1
-    out, at = np.empty(rows, np.uint32), 0
+    out, at, short = np.empty(total, np.uint32), 0, budget_rows - (total - rows_of[last])
     for entry in range(split.shape[1]):  # by place, not by nearness: memory is read forwards
-        if wanted[entry]:
-            for i in range(start[entry], stop[entry]):
-                out[at] = i
-                at += 1
-    return out
+        if spots[entry] < 0 or spots[entry] > last or (spots[entry] == last and short <= 0):
+            continue
+        held = stop[entry] - start[entry]
+        short -= held if spots[entry] == last else 0
+        part = out[at : at + held]
+        if copied:
+            for i in range(held):
+                part[i] = start[entry] + i
+        else:
+            named = positions[start[entry] : stop[entry]]
+            for i in range(held):
+                part[i] = named[i]
+        at += held
+    return out[:at]
 
 
 @compiled
@@ -277,13 +280,9 @@ def nearest(
         offset, factor, at = np.float32(c1), np.float32(c2), planes.ctypes.data
         records, slots, copied = table[RECORDS], positions, False
         if split.shape[1] > 0:
-            slots = _chosen_rows(query, codes, scale, bias, split, budget_rows)
             copied = packed.shape[0] > 0
-            if copied:
-                records = packed.ctypes.data
-            else:
-                for i in range(slots.shape[0]):
-                    slots[i] = positions[slots[i]]
+            records = packed.ctypes.data if copied else records
+            slots = _chosen_rows(query, codes, scale, bias, split, positions, copied, budget_rows)
         count = _score_rows(
             table, records, slots, positions, copied, removed, live, at, offset, factor, four, estimates, places, ef
         )
