@@ -86,9 +86,8 @@ def _chosen_rows(
 ) -> NDArray[np.uint32]:
     """Positions in the short-lists that best-first comes to until it has ``budget_rows``; if ``copied``, their indexes.
 
-    Best-first takes a list once its own score and those of all nodes above it are reached, so the greatest of these is
-    its key, and the lists wanted are those of the least keys. No heap: cells below the root are opened in the order of
-    their scores while a histogram of keys says whether the rows that lie before the next cell suffice.
+    No heap: cells below the root are opened in the order of their scores, until a histogram of the lists' own scores
+    says that the rows that lie before the next cell suffice; then those of the best lists are taken.
     """
     node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
     if child[0] == 0:
@@ -101,7 +100,8 @@ def _chosen_rows(
     for i in range(cells):
         scores[i] = _score(node[first + i], codes, words, scale, bias, unit)
         least, greatest = min(least, scores[i]), max(greatest, scores[i])
-    narrow = np.float32((BINS - 1) / 1.5) / max(greatest - least, np.float32(1e-30))
+    narrow = np.float32((BINS - 1) / 2.0) / max(greatest - least, np.float32(1e-30))
+    least -= np.float32(0.5) * (greatest - least)  # lists may lie nearer than the cell that they are in
     order = _by_bin(scores, least, narrow)
     rows_of, spots = np.zeros(BINS, np.int64), np.full(split.shape[1], -1, np.int16)
     stack, keys = np.empty(split.shape[1], np.int32), np.empty(split.shape[1], np.float32)
@@ -122,9 +122,9 @@ def _chosen_rows(
             depth -= 1
             entry, key = stack[depth], keys[depth]
             for below in range(child[entry], child[entry] + children[entry]):
-                own = max(key, _score(node[below], codes, words, scale, bias, unit))
+                own = _score(node[below], codes, words, scale, bias, unit)
                 if child[below] > 0:
-                    stack[depth], keys[depth] = below, own
+                    stack[depth], keys[depth] = below, max(key, own)
                     depth += 1
                     continue
                 spot, held = _bin(own, least, narrow), stop[below] - start[below]
@@ -135,7 +135,9 @@ def _chosen_rows(
     while total < budget_rows and last < BINS - 1:
         last += 1
         total += rows_of[last]
-    out, at, short = np.empty(total, np.uint32), 0, budget_rows - (total - rows_of[last])
+    # The last bin goes in whole unless it is most of what was chosen, as where many lists lie equally near
+    short = rows_of[last] if total <= 2 * budget_rows else budget_rows - (total - rows_of[last])
+    out, at = np.empty(total, np.uint32), 0
     for entry in range(split.shape[1]):  # by place, not by nearness: memory is read forwards
         if spots[entry] < 0 or spots[entry] > last or (spots[entry] == last and short <= 0):
             continue
@@ -352,13 +354,15 @@ def walk_ranks(
     node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
     words = np.empty(codes.shape[1], np.int16)
     unit = np.float32(2) * rounded_query(query, words)
-    keys = np.empty(node.shape[0], np.float32)
+    keys, own = np.zeros(node.shape[0], np.float64), np.zeros(node.shape[0], np.float64)
     keys[0] = -np.inf
     for entry in range(node.shape[0]):  # parents stand before their children
         for below in range(child[entry], child[entry] + children[entry]):
-            keys[below] = max(keys[entry], _score(node[below], codes, words, scale, bias, unit))
+            own[below] = _score(node[below], codes, words, scale, bias, unit)
+            keys[below] = max(keys[entry], own[below])
     scored = 0
-    for entry in np.argsort(keys):
+    # Best-first takes a list once its own score and those of all nodes above are reached; of several, the nearer first
+    for entry in np.argsort(keys + 1e-6 * own):
         if child[entry] == 0:
             scored += stop[entry] - start[entry]
             for i in range(targets.shape[0]):
