@@ -1,4 +1,4 @@
-"""The kernels' small ordered sets: candidates by estimate, the k nearest by distance, membership in sorted lists."""
+"""The kernels' small ordered sets: candidates by estimate, and the k nearest by distance."""
 
 from __future__ import annotations
 
@@ -10,20 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["holds", "keep_least", "offer"]
-
-
-@compiled
-def holds(ascending: NDArray[np.uint32], value: np.uint32) -> bool:
-    """Whether ``value`` stands in ``ascending``, uint32 (n,)."""
-    left, right = 0, ascending.shape[0]
-    while left < right:
-        middle = (left + right) >> 1
-        if ascending[middle] < value:
-            left = middle + 1
-        else:
-            right = middle
-    return bool(left < ascending.shape[0] and ascending[left] == value)
+__all__ = ["keep_least", "offer"]
 
 
 @compiled

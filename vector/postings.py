@@ -6,12 +6,13 @@ replaced as a whole: a reader that took it goes on with what it was.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..lake.kernels import compiled
-from .candidates import holds
+from .ascending import difference, holds, union
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,9 @@ __all__ = ["NONE", "FrozenPostings", "GrowingPostings", "Posting", "by_code", "c
 
 NONE: NDArray[np.uint32] = np.empty(0, np.uint32)
 FOLD_ROWS = 256
+"""A list of a segment is folded once it has more revisions than this"""
 FOLD_SHARE = 64
+"""and one for so many rows of its base."""
 
 
 class Posting(NamedTuple):
@@ -41,9 +44,6 @@ class Posting(NamedTuple):
         return len(self.base) + len(self.added) - len(self.removed)
 
 
-EMPTY = Posting(NONE)
-
-
 @compiled
 def _granted(
     base: NDArray[np.uint32], added: NDArray[np.uint32], removed: NDArray[np.uint32], positions: NDArray[np.uint32]
@@ -57,8 +57,8 @@ def _granted(
         elif not holds(added, position):
             fresh[count] = position
             count += 1
-    left = removed if taken_back == 0 or removed.shape[0] == 0 else _without(removed, positions)
-    return (added if count == 0 else _merged(added, fresh[:count])), left
+    left = removed if taken_back == 0 or removed.shape[0] == 0 else difference(removed, positions)
+    return (added if count == 0 else union(added, fresh[:count])), left
 
 
 @compiled
@@ -74,35 +74,8 @@ def _revoked(
         elif holds(base, position) and not holds(removed, position):
             gone[count] = position
             count += 1
-    left = added if from_added == 0 else _without(added, positions)
-    return left, (removed if count == 0 else _merged(removed, gone[:count]))
-
-
-@compiled
-def _merged(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    out = np.empty(left.shape[0] + right.shape[0], np.uint32)
-    i, j = 0, 0
-    for at in range(out.shape[0]):
-        if j == right.shape[0] or (i < left.shape[0] and left[i] < right[j]):
-            out[at] = left[i]
-            i += 1
-        else:
-            out[at] = right[j]
-            j += 1
-    return out
-
-
-@compiled
-def _without(ascending: NDArray[np.uint32], gone: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    out = np.empty(ascending.shape[0], np.uint32)
-    count, j = 0, 0
-    for value in ascending:
-        while j < gone.shape[0] and gone[j] < value:
-            j += 1
-        if j == gone.shape[0] or gone[j] != value:
-            out[count] = value
-            count += 1
-    return out[:count].copy()
+    left = added if from_added == 0 else difference(added, positions)
+    return left, (removed if count == 0 else union(removed, gone[:count]))
 
 
 @compiled
@@ -116,8 +89,8 @@ def count_live(positions: NDArray[np.uint32], live: NDArray[np.uint8]) -> int:
 
 def folded(posting: Posting) -> NDArray[np.uint32]:
     """The positions of a list in one ascending array."""
-    base = _without(posting.base, posting.removed) if len(posting.removed) else posting.base
-    return _merged(base, posting.added) if len(posting.added) else base
+    base = difference(posting.base, posting.removed) if len(posting.removed) else posting.base
+    return union(base, posting.added) if len(posting.added) else base
 
 
 def by_code(codes: NDArray[np.int32], places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
@@ -128,7 +101,7 @@ def by_code(codes: NDArray[np.int32], places: NDArray[np.int64]) -> tuple[NDArra
     return bounds, (keys & 0xFFFFFFFF).astype(np.uint32)
 
 
-class _Postings:
+class _Postings(ABC):
     """Lists by code, changed by one writer at a time while readers read."""
 
     __slots__ = ("_lists",)
@@ -136,11 +109,13 @@ class _Postings:
     def __init__(self) -> None:
         self._lists: dict[int, Posting] = {}
 
+    @abstractmethod
     def base(self, code: int) -> NDArray[np.uint32]:
-        raise NotImplementedError
+        """The list as it came, without revisions."""
 
+    @abstractmethod
     def codes(self) -> Iterator[int]:
-        raise NotImplementedError
+        """Every code that may have rows here."""
 
     def get(self, code: int) -> Posting:
         """The list of a code, empty if it has none."""
@@ -210,10 +185,6 @@ class FrozenPostings(_Postings):
         if len(posting.added) + len(posting.removed) > FOLD_ROWS + len(posting.base) // FOLD_SHARE:
             posting = Posting(folded(posting))
         self._lists[code] = posting
-
-    def revised(self) -> dict[int, Posting]:
-        """The lists that differ from what they were made as."""
-        return dict(self._lists)
 
     @property
     def nbytes(self) -> int:

@@ -7,27 +7,27 @@ predicate is kept with its sub-tree until a list that it was made of changes: Cu
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..lake.errors import InvalidInput
-from ..lake.kernels import compiled
+from .ascending import difference, intersection, union
 from .labels import PUBLIC_CODE, Label, LabelTable, checked
 from .postings import NONE, folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from .postings import Posting
 
-__all__ = ["And", "Not", "Or", "Predicate", "Tenant", "difference", "intersection", "selected", "union"]
+__all__ = ["And", "Not", "Or", "Predicate", "Tenant", "selected"]
 
 
-class Predicate:
+class Predicate(ABC):
     """A condition on who may see a row; combine with ``&``, ``|`` and ``~``."""
 
     __slots__ = ()
@@ -41,9 +41,9 @@ class Predicate:
     def __invert__(self) -> Not:
         return Not(self)
 
+    @abstractmethod
     def labels(self) -> tuple[Label, ...]:
         """The labels it names."""
-        raise NotImplementedError
 
 
 def _predicate(value: object) -> Predicate:
@@ -99,47 +99,6 @@ class Not(Predicate):
     def labels(self) -> tuple[Label, ...]:
         """The labels of what is denied."""
         return self.inner.labels()
-
-
-@compiled
-def union(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The values in one of two ascending arrays."""
-    out = np.empty(left.shape[0] + right.shape[0], np.uint32)
-    i, j, count = 0, 0, 0
-    while i < left.shape[0] or j < right.shape[0]:
-        if j == right.shape[0] or (i < left.shape[0] and left[i] < right[j]):
-            out[count] = left[i]
-            i += 1
-        else:
-            out[count] = right[j]
-            if i < left.shape[0] and left[i] == right[j]:
-                i += 1
-            j += 1
-        count += 1
-    return out[:count].copy()
-
-
-@compiled
-def _matched(left: NDArray[np.uint32], right: NDArray[np.uint32], wanted: bool) -> NDArray[np.uint32]:
-    out = np.empty(left.shape[0], np.uint32)
-    j, count = 0, 0
-    for value in left:
-        while j < right.shape[0] and right[j] < value:
-            j += 1
-        if (j < right.shape[0] and right[j] == value) == wanted:
-            out[count] = value
-            count += 1
-    return out[:count].copy()
-
-
-def intersection(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The values in both of two ascending arrays."""
-    return _matched(left, right, True)
-
-
-def difference(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The values of an ascending array that another one lacks."""
-    return _matched(left, right, False)
 
 
 def selected(

@@ -13,7 +13,8 @@ import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
 from ..lake.kernels import compiled, inlined
-from .candidates import holds, keep_least, offer
+from .ascending import holds
+from .candidates import keep_least, offer
 from .codes import quantise
 from .nodes import rounded_query
 from .simd import dot, estimate, estimate_four, pointer, prefetch, small_dot, squared, uint_at

@@ -258,7 +258,6 @@ class Segment:
         """Free what was derived from a list."""
         self.subtrees.pop(code, None)
         self.packed.pop(code, None)
-        self.packed.pop(code, None)
 
     def nbytes(self) -> dict[str, int]:
         """Bytes by what they are for."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..lake.limits import PROGRESS_DELAY_SECONDS
 from ..lake.progress import shown
+from .ascending import difference, intersection, union
 from .building import Settings, built
 from .codes import layout
 from .delta import Delta
@@ -22,7 +23,6 @@ from .metrics import Metric, checked_vectors
 from .nodes import no_nodes
 from .planner import SHORT_LIST_ROWS, Plan, Way
 from .postings import count_live, folded
-from .predicates import difference, union
 from .segment import ALL_CODE, NOT_PACKED
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _revise(settings: Settings) -> None:
     delta.postings.grant(1, one)
     delta.postings.revoke(1, one)
     listed = folded(delta.postings.get(0))
-    count_live(difference(union(listed, one), one), delta.rows.live)
+    count_live(difference(union(listed, one), intersection(listed, one)), delta.rows.live)
 
 
 STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_check, _revise, _build)

@@ -152,16 +152,14 @@ class Units:
         step_back()
         while True:
             with self._merging:
-                with self.lock:
-                    units = chosen(self._settled())
-                    if not units or self._failure is not None:
-                        self._background = None
-                        return
                 try:
                     with self.lock:
+                        if self._failure is not None or not (units := chosen(self._settled())):
+                            self._background = None
+                            return
                         work = started(units)
                     self._replace(work)
-                except Exception as failure:  # whatever it is: raised where a caller can see it
+                except BaseException as failure:  # whatever it is: raised where a caller can see it
                     self._failure = failure
 
     def _replace(self, work: Work) -> None:

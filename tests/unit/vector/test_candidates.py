@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lakelet.vector.candidates import holds, keep_least, offer
+from lakelet.vector.ascending import holds
+from lakelet.vector.candidates import keep_least, offer
 
 EMPTY = np.empty(0, np.uint32)
 

@@ -86,7 +86,6 @@ def test_lists_of_a_segment_are_sets(model: dict[int, set[int]], steps: list[Ste
             if code != step[1]:
                 assert postings.get(code) is posting
         check_codes(postings, model)
-    assert set(postings.revised()) == {code for _, code, _ in steps}
     assert postings.nbytes >= postings.offsets.nbytes + postings.positions.nbytes
 
 
@@ -148,7 +147,6 @@ def test_many_changes_are_folded_in() -> None:
     change(postings, model, ("revoke", 0, set(range(2 * size))))
     check(postings.get(0), set())
     assert postings.positions.tolist()[:size] == list(range(0, 2 * size, 2))
-    assert list(postings.revised()) == [0]
 
 
 def test_what_is_granted_back_leaves_nothing_behind() -> None:

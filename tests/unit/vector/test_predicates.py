@@ -9,19 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakelet.lake.errors import InvalidInput
+from lakelet.vector.ascending import difference, intersection, union
 from lakelet.vector.labels import ALL_TENANTS, PUBLIC, PUBLIC_CODE, LabelTable
 from lakelet.vector.postings import NONE, Posting
-from lakelet.vector.predicates import (
-    And,
-    Not,
-    Or,
-    Predicate,
-    Tenant,
-    difference,
-    intersection,
-    selected,
-    union,
-)
+from lakelet.vector.predicates import And, Not, Or, Predicate, Tenant, selected
 
 ROWS = 40
 LABELS = ["a", "b", 7, "7"]
