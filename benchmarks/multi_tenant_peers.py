@@ -7,97 +7,31 @@ before NumPy is imported.
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import importlib.util
+import json
 import os
 import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import machine
 import numpy as np
 from lakelet.vector.index import VectorIndex
+from machine import Stopwatch
+from multi_tenant_work import Array, System, Work
 
-Array = np.ndarray[Any, Any]
 M, EF_CONSTRUCTION = 16, 100
 """Of every graph here."""
 EACH_BYTES = 65_536 * 40
 """What an index of hnswlib takes for the locks of its labels, however few rows it has; its file does not show it."""
 NOTHING = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is searched: ``base`` float32 (n, dim), and who may see row i: ``labels[offsets[i] : offsets[i + 1]]``."""
-
-    base: Array
-    offsets: Array
-    labels: Array
-    tenants: int
-    threads: int
-    """For building."""
-
-    @property
-    def sizes(self) -> Array:
-        """The rows of each tenant."""
-        return np.bincount(self.labels, minlength=self.tenants)
-
-    def members(self) -> list[Array]:
-        """The rows of each tenant, ascending."""
-        rows = np.repeat(np.arange(len(self.base)), np.diff(self.offsets))
-        order = np.argsort(self.labels, kind="stable")
-        return np.split(rows[order], np.cumsum(self.sizes)[:-1])
-
-    def lists(self) -> list[list[int]]:
-        """The tenants of each row, as Python lists."""
-        flat, ends = self.labels.tolist(), self.offsets.tolist()
-        return [flat[start:stop] for start, stop in pairwise(ends)]
-
-
-class System:
-    """One way to search; what the names below mean, a subclass says in figures."""
-
-    name: ClassVar[str]
-    label: ClassVar[str]
-    package: ClassVar[str] = "lakelet"
-    shared: ClassVar[bool] = True
-    """One structure for all tenants, that is built once whoever sees the rows."""
-    native: ClassVar[bool] = False
-    """A shared index with a selector of its own: the yardstick for shared ones."""
-    sweep: ClassVar[tuple[Any, ...]] = (None,)
-    """The settings to try, the fastest first."""
-    knob: ClassVar[str] = ""
-    few: ClassVar[int | None] = None
-    """As many queries at most: it takes long, and is shown without being a yardstick."""
-
-    def build(self, base: Array, threads: int) -> None:
-        """Make what does not depend on tenants."""
-
-    def assign(self, work: Work, members: list[Array]) -> None:
-        """Take the tenants' rows."""
-
-    def use(self, setting: Any) -> None:
-        """Search with this setting from now on."""
-
-    def search(self, query: Array, tenant: int, k: int) -> Array:
-        """The ids of the k nearest rows that the tenant sees, or fewer."""
-        raise NotImplementedError
-
-    def nbytes(self) -> int:
-        """Bytes in memory, vectors included, as the system itself counts them."""
-        return 0
-
-    def wants(self, work: Work) -> int:
-        """About how many bytes :meth:`assign` will take."""
-        return 0
-
-    def release(self) -> None:
-        """Let go of what belongs to the tenants."""
 
 
 class Lakelet(System):
@@ -159,7 +93,10 @@ class Flat(System):
 
 
 class _EachTenant(System):
-    """An index of its own for every tenant; bytes are those of the files, less than what stands in memory."""
+    """An index of its own for every tenant; bytes are those of the files, less than what stands in memory.
+
+    Graphs over the same rows are the same, and take an hour: they are kept under ``.cache`` and read again.
+    """
 
     shared = False
     sweep, knob = (10, 20, 40, 80, 160, 320, 640), "ef"
@@ -167,15 +104,41 @@ class _EachTenant(System):
     def assign(self, work: Work, members: list[Array]) -> None:
         self._indexes: list[Any] = [None] * len(members)
         self._counts = [len(rows) for rows in members]
+        largest_first = np.argsort([-count for count in self._counts], kind="stable").tolist()
+        folder = machine.CACHE / "graphs" / self._digest(work)
+        done = folder / "done.json"
+        kept = done.exists()
 
         def one(tenant: int) -> None:
-            self._indexes[tenant] = self._built(work.base[members[tenant]], members[tenant])
+            path = folder / f"{tenant}.index"
+            if kept:
+                self._indexes[tenant] = self._read(path, work.base.shape[1])
+            else:
+                self._indexes[tenant] = self._built(work.base[members[tenant]], members[tenant])
+                self._write(self._indexes[tenant], path)
 
-        largest_first = np.argsort([-count for count in self._counts], kind="stable").tolist()
-        with ThreadPoolExecutor(work.threads) as pool:
+        folder.mkdir(parents=True, exist_ok=True)
+        with Stopwatch() as watch, ThreadPoolExecutor(work.threads) as pool:
             list(pool.map(one, largest_first))
+        if not kept:
+            done.write_text(json.dumps(watch.seconds))
+        self.kept_seconds = json.loads(done.read_text()) if kept else None
+
+    def _digest(self, work: Work) -> str:
+        """Of all that decides what the graphs are like."""
+        settings = f"{self.name} {importlib.metadata.version(self.package)} {M} {EF_CONSTRUCTION} {work.base.shape}"
+        digest = hashlib.blake2b(settings.encode(), digest_size=8)
+        for part in (work.base, work.offsets, work.labels):
+            digest.update(part.data)
+        return f"{self.name}-{digest.hexdigest()}"
 
     def _built(self, vectors: Array, ids: Array) -> Any:
+        raise NotImplementedError
+
+    def _write(self, index: Any, path: Path) -> None:
+        raise NotImplementedError
+
+    def _read(self, path: Path, dim: int) -> Any:
         raise NotImplementedError
 
     def wants(self, work: Work) -> int:
@@ -192,6 +155,17 @@ class HnswEach(_EachTenant):
 
     def _built(self, vectors: Array, ids: Array) -> Any:
         return new_hnsw(vectors, ids, threads=1)
+
+    def _write(self, index: Any, path: Path) -> None:
+        index.save_index(str(path))
+
+    def _read(self, path: Path, dim: int) -> Any:
+        import hnswlib
+
+        index = hnswlib.Index("l2", dim)
+        index.load_index(str(path))
+        index.set_num_threads(1)
+        return index
 
     def use(self, setting: Any) -> None:
         for index in self._indexes:
@@ -211,11 +185,21 @@ class UsearchEach(_EachTenant):
     name, label, package = "usearch", "usearch, an index a tenant", "usearch"
 
     def _built(self, vectors: Array, ids: Array) -> Any:
+        index = self._empty(vectors.shape[1])
+        index.add(ids, vectors, threads=1)
+        return index
+
+    def _empty(self, dim: int) -> Any:
         from usearch.index import Index
 
-        dim = vectors.shape[1]
-        index = Index(ndim=dim, metric="l2sq", dtype="f32", connectivity=M, expansion_add=EF_CONSTRUCTION)
-        index.add(ids, vectors, threads=1)
+        return Index(ndim=dim, metric="l2sq", dtype="f32", connectivity=M, expansion_add=EF_CONSTRUCTION)
+
+    def _write(self, index: Any, path: Path) -> None:
+        index.save(str(path))
+
+    def _read(self, path: Path, dim: int) -> Any:
+        index = self._empty(dim)
+        index.load(str(path))
         return index
 
     def use(self, setting: Any) -> None:

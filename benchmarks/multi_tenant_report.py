@@ -15,7 +15,7 @@ from machine import markdown_table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from multi_tenant_peers import System
+    from multi_tenant_work import System
 
 BUCKETS = ((1, 100), (100, 1_000), (1_000, 5_000), (5_000, 20_000), (20_000, 1 << 60))
 """Sizes of tenants: rows from, below."""

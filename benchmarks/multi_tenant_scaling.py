@@ -27,7 +27,7 @@ import numpy as np
 import real_vectors
 from lakelet.vector.index import VectorIndex
 from machine import Stopwatch, markdown_table
-from multi_tenant_peers import Array, Work
+from multi_tenant_work import Array, Work
 
 SEED = 20_240_614
 K, QUERIES, ROUNDS = 10, 1000, 5

@@ -37,7 +37,8 @@ import numpy as np
 import real_vectors
 from lakelet.vector.index import VectorIndex
 from machine import Stopwatch, markdown_table
-from multi_tenant_peers import Array, Work, new_hnsw
+from multi_tenant_peers import new_hnsw
+from multi_tenant_work import Array, Work
 
 SEED = 20_240_613
 K = 10

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .scoring import estimate_ranks, walk_ranks
+from .best_first import walk_ranks
+from .scoring import estimate_ranks
 from .subtree import subtree
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "fitted", "whole"]
 
-SAMPLE_QUERIES: Final = 256
+SAMPLE_QUERIES: Final = 512
 NEIGHBOURS: Final = 10
-WALK_RECALL: Final = 0.972
+WALK_RECALL: Final = 0.966
 RANK_RECALL: Final = 0.99
 THIN: Final = 5
 LEAST_ROWS: Final = 256

@@ -1,9 +1,4 @@
-"""The search of one posting list: score codes, flat or best-first through its sub-tree, then rank by true distances.
-
-Best-first goes on until ``budget_rows`` of the list's rows were scored. A budget in rows, fitted when the segment was
-made, finds as much for the rows scored as rules that watch the results do, and its slowest query takes hardly longer
-than its mean one; it cannot stop early on a run of tiny lists.
-"""
+"""The search of one posting list: score codes, flat or best-first through its sub-tree, then rank by true distances."""
 
 from __future__ import annotations
 
@@ -14,28 +9,25 @@ from numba import carray  # type: ignore[attr-defined]
 
 from ..lake.kernels import compiled, inlined
 from .ascending import holds
+from .best_first import chosen_rows
 from .candidates import keep_least, offer
 from .codes import quantise
-from .nodes import rounded_query
-from .simd import dot, estimate, estimate_four, pointer, prefetch, small_dot, squared, uint_at
-from .subtree import CHILD, CHILDREN, NODE, START, STOP
+from .simd import dot, estimate, estimate_four, pointer, prefetch, squared, uint_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COSINE", "INNER", "L2", "estimate_ranks", "exact", "nearest", "walk_ranks"]
+__all__ = ["COSINE", "INNER", "L2", "estimate_ranks", "exact", "nearest"]
 
 L2: Final = 0
 INNER: Final = 1
 COSINE: Final = 2
-BINS: Final = 1024
-"""Of the histogram of keys."""
 FIELDS: Final = 18
 (VECTORS, RECORDS, IDS, LIVE, MEAN, SIGNS, SHIFTS, CODES, SCALE, BIAS) = range(10)
 (ROWS, DIM, DIMS, BITS, BLOCKS, TURNS, NODES, METRIC) = range(10, FIELDS)
 """Of a unit's table: addresses of its arrays, then their sizes. A kernel takes one array in place of eighteen
 arguments, each of which would cost a search 0.15 µs; the unit keeps the arrays alive."""
-AHEAD_ROWS: Final = 24
+AHEAD_ROWS: Final = 48
 """Codes are fetched so many rows ahead of the one being scored."""
 
 
@@ -47,129 +39,6 @@ def _distance(metric: int, query: int, row: int, dim: int) -> np.float32:
         return -dot(query, row, dim)
     apart: np.float32 = max(np.float32(1) - dot(query, row, dim), np.float32(0))
     return apart
-
-
-@inlined
-def _score(
-    place: int,
-    codes: NDArray[np.int8],
-    words: NDArray[np.int16],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    unit: np.float32,
-) -> np.float32:
-    """The score of a node for a query in ``words``; ``unit`` is what one of these stands for, twice.
-
-    Addresses are taken here and not by the caller: Numba frees an array of which nothing but an address is used later.
-    """
-    size = codes.shape[1]
-    product = small_dot(codes.ctypes.data + np.int64(place) * size, words.ctypes.data, size >> 5)
-    score: np.float32 = bias[place] - unit * scale[place] * np.float32(product)
-    return score
-
-
-@inlined
-def _bin(score: np.float32, least: np.float32, narrow: np.float32) -> int:
-    place = (score - least) * narrow
-    return int(max(place, np.float32(0))) if place < np.float32(BINS - 1) else BINS - 1
-
-
-@compiled
-def _chosen_rows(
-    query: NDArray[np.float32],
-    codes: NDArray[np.int8],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    split: NDArray[np.int32],
-    positions: NDArray[np.uint32],
-    copied: bool,
-    budget_rows: int,
-) -> NDArray[np.uint32]:
-    """Positions in the short-lists that best-first comes to until it has ``budget_rows``; if ``copied``, their indexes.
-
-    No heap: cells below the root are opened in the order of their scores, until a histogram of the lists' own scores
-    says that the rows that lie before the next cell suffice; then those of the best lists are taken.
-    """
-    node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
-    if child[0] == 0:
-        return np.arange(stop[0]).astype(np.uint32) if copied else positions
-    words = np.empty(codes.shape[1], np.int16)
-    unit = np.float32(2) * rounded_query(query, words)
-    cells, first = children[0], child[0]
-    scores = np.empty(cells, np.float32)
-    least, greatest = np.float32(np.inf), np.float32(-np.inf)
-    for i in range(cells):
-        scores[i] = _score(node[first + i], codes, words, scale, bias, unit)
-        least, greatest = min(least, scores[i]), max(greatest, scores[i])
-    narrow = np.float32((BINS - 1) / 2.0) / max(greatest - least, np.float32(1e-30))
-    least -= np.float32(0.5) * (greatest - least)  # lists may lie nearer than the cell that they are in
-    order = _by_bin(scores, least, narrow)
-    rows_of, spots = np.zeros(BINS, np.int64), np.full(split.shape[1], -1, np.int16)
-    stack, keys = np.empty(split.shape[1], np.int32), np.empty(split.shape[1], np.float32)
-    before, frontier = 0, 0
-    for turn in range(cells):
-        cell = order[turn]
-        reached = _bin(scores[cell], least, narrow)
-        while frontier < reached:
-            before += rows_of[frontier]
-            frontier += 1
-        if before >= budget_rows:
-            break
-        stack[0], keys[0], depth = first + cell, scores[cell], 1
-        if child[first + cell] == 0:
-            spots[first + cell], depth = reached, 0
-            rows_of[reached] += stop[first + cell] - start[first + cell]
-        while depth > 0:
-            depth -= 1
-            entry, key = stack[depth], keys[depth]
-            for below in range(child[entry], child[entry] + children[entry]):
-                own = _score(node[below], codes, words, scale, bias, unit)
-                if child[below] > 0:
-                    stack[depth], keys[depth] = below, max(key, own)
-                    depth += 1
-                    continue
-                spot, held = _bin(own, least, narrow), stop[below] - start[below]
-                spots[below] = spot
-                rows_of[spot] += held
-                before += held if spot < frontier else 0
-    last, total = 0, rows_of[0]
-    while total < budget_rows and last < BINS - 1:
-        last += 1
-        total += rows_of[last]
-    # The last bin goes in whole unless it is most of what was chosen, as where many lists lie equally near
-    short = rows_of[last] if total <= 2 * budget_rows else budget_rows - (total - rows_of[last])
-    out, at = np.empty(total, np.uint32), 0
-    for entry in range(split.shape[1]):  # by place, not by nearness: memory is read forwards
-        if spots[entry] < 0 or spots[entry] > last or (spots[entry] == last and short <= 0):
-            continue
-        held = stop[entry] - start[entry]
-        short -= held if spots[entry] == last else 0
-        part = out[at : at + held]
-        if copied:
-            for i in range(held):
-                part[i] = start[entry] + i
-        else:
-            named = positions[start[entry] : stop[entry]]
-            for i in range(held):
-                part[i] = named[i]
-        at += held
-    return out[:at]
-
-
-@compiled
-def _by_bin(scores: NDArray[np.float32], least: np.float32, narrow: np.float32) -> NDArray[np.int32]:
-    """The indexes of scores, by their bin: a counting sort."""
-    starts = np.zeros(BINS + 1, np.int32)
-    for score in scores:
-        starts[_bin(score, least, narrow) + 1] += 1
-    for i in range(BINS):
-        starts[i + 1] += starts[i]
-    order = np.empty(scores.shape[0], np.int32)
-    for i in range(scores.shape[0]):
-        spot = _bin(scores[i], least, narrow)
-        order[starts[spot]] = i
-        starts[spot] += 1
-    return order
 
 
 @compiled
@@ -285,7 +154,7 @@ def nearest(
         if split.shape[1] > 0:
             copied = packed.shape[0] > 0
             records = packed.ctypes.data if copied else records
-            slots = _chosen_rows(query, codes, scale, bias, split, positions, copied, budget_rows)
+            slots = chosen_rows(query, codes, scale, bias, split, positions, copied, budget_rows)
         count = _score_rows(
             table, records, slots, positions, copied, removed, live, at, offset, factor, four, estimates, places, ef
         )
@@ -339,36 +208,6 @@ def exact(
                 distance = _distance(metric, query_at, vectors_at + row * dim * 4, dim)
                 if distance <= best_distances[turn, k - 1]:
                     offer(best_ids[turn], best_distances[turn], ids[row], distance)
-
-
-@compiled
-def walk_ranks(
-    query: NDArray[np.float32],
-    codes: NDArray[np.int8],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    split: NDArray[np.int32],
-    targets: NDArray[np.int64],
-    out_rows: NDArray[np.int64],
-) -> None:
-    """For each target, an index into the list, how many rows best-first has scored once it has seen that one."""
-    node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
-    words = np.empty(codes.shape[1], np.int16)
-    unit = np.float32(2) * rounded_query(query, words)
-    keys, own = np.zeros(node.shape[0], np.float64), np.zeros(node.shape[0], np.float64)
-    keys[0] = -np.inf
-    for entry in range(node.shape[0]):  # parents stand before their children
-        for below in range(child[entry], child[entry] + children[entry]):
-            own[below] = _score(node[below], codes, words, scale, bias, unit)
-            keys[below] = max(keys[entry], own[below])
-    scored = 0
-    # Best-first takes a list once its own score and those of all nodes above are reached; of several, the nearer first
-    for entry in np.argsort(keys + 1e-6 * own):
-        if child[entry] == 0:
-            scored += stop[entry] - start[entry]
-            for i in range(targets.shape[0]):
-                if start[entry] <= targets[i] < stop[entry]:
-                    out_rows[i] = scored
 
 
 @compiled

@@ -25,7 +25,7 @@ NODE, CHILD, CHILDREN, START, STOP = range(5)
 """Rows of a sub-tree's array: the shared tree's node; the first child's entry, 0 for a short-list; how many children;
 the slice of the positions below. Entry 0 is the root; an entry's children stand side by side behind it."""
 
-FILL_ROWS: Final = 16
+FILL_ROWS: Final = 24
 """A list splits only if its parts hold so many rows in the mean: a centroid costs as much as some rows."""
 
 SubTree: TypeAlias = "NDArray[np.int32]"

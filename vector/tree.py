@@ -37,7 +37,7 @@ __all__ = [
     "train",
 ]
 
-FAN_OUT: Final = 6.0
+FAN_OUT: Final = 12.0
 """Cells below the root, in square roots of the number of leaves."""
 FILL: Final = 0.875
 """What a leaf is trained to hold, of the rows it may hold: room for rows to move, and to be appended."""

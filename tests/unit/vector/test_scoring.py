@@ -19,7 +19,8 @@ from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout, quantise
 from lakelet.vector.metrics import Metric, checked_vectors
 from lakelet.vector.nodes import Nodes, rounded_query
-from lakelet.vector.scoring import estimate_ranks, exact, nearest, walk_ranks
+from lakelet.vector.best_first import walk_ranks
+from lakelet.vector.scoring import estimate_ranks, exact, nearest
 from lakelet.vector.segment import NOT_PACKED
 from lakelet.vector.subtree import CHILD, CHILDREN, NO_SUBTREE, NODE, START, STOP, subtree
 
