@@ -287,13 +287,15 @@ def run(given: argparse.Namespace) -> int:
     )
     command += f" --sharing {' '.join(f'{s:g}' for s in given.sharing)} --kinds {' '.join(given.kinds)}"
     command += f" --queries {given.queries} --rounds {given.rounds} --peers {' '.join(given.peers)}"
+    command += " --resume" if given.resume else ""
     about = {"set": given.set, "rows": given.rows, "tenants": given.tenants, "queries": given.queries}
-    about["peers"] = sorted(system.name for system in systems)
+    commands = [command]
     kept = machine.CACHE / f"multi_tenant_{given.set}.json"
     found: dict[str, Any] = {}
     if given.resume and kept.exists():
         read = json.loads(kept.read_text())
-        found = read["found"] if read["about"] == about else {}
+        if read["about"] == about:
+            found, commands = read["found"], [*read["commands"], command]
     base, held_out = data_of(given)
     built: dict[str, tuple[float, int]] = {}
     facts = machine.describe(seed=SEED, threads=1) | {"building": f"{given.threads} threads, BLAS on 1"}
@@ -305,7 +307,7 @@ def run(given: argparse.Namespace) -> int:
             name = f"multi_tenant_{given.set}"
             sections = report.sections(found, missing, f"{name}.png")
             title = f"One index for many tenants: {given.set}"
-            print("written:", machine.write_results(name, title, command, sections, facts), flush=True)
+            print("written:", machine.write_results(name, title, "; ".join(commands), sections, facts), flush=True)
             report.draw(found, machine.RESULTS / f"{name}.png")
 
     publish()
@@ -325,7 +327,7 @@ def run(given: argparse.Namespace) -> int:
             work = Work(base, *tenancy, given.tenants, given.threads)
             found[key] = compare(systems, built, work, held_out, given) | {"sharing": sharing}
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps({"about": about, "found": found}))
+            kept.write_text(json.dumps({"about": about, "commands": commands, "found": found}))
             publish()
     print("\n\n".join(report.sections(found, missing, "")))
     return 0 if report.all_met(found) else 1
