@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["aside", "in_turns", "step_back"]
+__all__ = ["aside", "in_turns", "shared_out", "step_back"]
 
 _T = TypeVar("_T")
 NICENESS: Final = 10
@@ -34,6 +34,16 @@ def aside(work: Callable[[], _T]) -> _T:
     """Do the work in a thread that steps back, and wait for it."""
     with ThreadPoolExecutor(1, "lakelet-build", initializer=step_back) as pool:
         return pool.submit(work).result()
+
+
+def shared_out(work: Callable[[int], None], parts: range, threads: int) -> None:
+    """Do the work for each part on so many threads, which have this one's priority; whoever is free takes the next."""
+    if threads == 1:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, parts))
 
 
 def in_turns(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

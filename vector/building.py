@@ -82,7 +82,7 @@ def built(
     position[order] = np.arange(len(ids))
     id_order = np.argsort(placed_ids, kind="stable").astype(np.uint32)
     postings = FrozenPostings(*by_code(granted[0], position[granted[1]]))
-    budget = fitted(rows, SHORT_LIST_ROWS, settings.seed)
+    budget = fitted(rows, postings, SHORT_LIST_ROWS, settings.seed, threads=settings.threads)
     graph = Graph.built(placed, metric, settings.seed, settings.threads) if settings.graph else None
     return Segment(rows, id_order, postings, budget, graph), position
 

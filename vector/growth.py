@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .kmeans import balance, better, groups, means, move, nearest
+from .kmeans import balance, better, groups, means, move
+from .products import nearest
 from .tree import CROWDED, FILL, Cells, Tree, around, assemble, centres, cut, fan_out, lifted, polish, train
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ def _placed(
     variance = means(space, housed[order], starts, centroids, threads=threads)
     sizes = np.diff(starts)
     tops = centres(centroids, sizes, cells.first)
-    within, begins = groups(nearest(space, tops, 1, rows=homeless)[:, 0], len(tops))
-    near = around(centroids, sizes, cells.first)
+    within, begins = groups(nearest(space, tops, 1, rows=homeless, threads=threads)[0][:, 0], len(tops))
+    near = around(centroids, sizes, cells.first, threads=threads)
     rows = homeless[within]
     targets, _ = better(space, rows, begins, near, cells.first, cells.leaf, sizes, centroids, threads=threads)
     cells.leaf[rows] = targets[:, 0]

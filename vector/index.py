@@ -19,7 +19,7 @@ from .graph import require
 from .ids import checked_ids
 from .labels import ALL_TENANTS, PUBLIC, PUBLIC_CODE, Label, LabelTable, checked, coded, parsed
 from .metrics import checked_vectors, metric_named
-from .planner import SHORT_LIST_ROWS, Plan, Way, choose
+from .planner import NO_FAN, SHORT_LIST_ROWS, Plan, Way, choose
 from .postings import count_live, folded
 from .predicates import Predicate
 from .segment import ALL_CODE, NOT_PACKED, Segment
@@ -377,10 +377,10 @@ class VectorIndex:
         return unit.selected(selector, self._labels)
 
     def _plan(self, unit: Unit, selector: Selector, rows: int, k: int, ef: int | None, exact: bool) -> Plan:
-        walkable = isinstance(unit, Segment)
+        fan = unit.fan if isinstance(unit, Segment) else NO_FAN
         graph = selector == ALL_CODE and isinstance(unit, Segment) and unit.graph is not None
         blocks = self._settings.layout.blocks
-        return choose(rows, k, ef, exact, unit.budget, walkable, graph, self.dim, blocks)
+        return choose(rows, k, ef, exact, unit.budget, fan, graph, self.dim, blocks)
 
     def _search(
         self,

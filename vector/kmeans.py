@@ -1,29 +1,24 @@
 """k-means in the two shapes that a tree needs: one with many centroids, and many small ones of bounded cells.
 
-Distances are matrix products, and what follows them, kernels that go over the products while these are in the cache.
-The large products are by BLAS. The small ones are by a kernel of one thread: BLAS lets its threads wait for each other
-in every product, which on a busy machine takes longer than the product.
-
 Everything here is squared Euclidean and deterministic: random choices come from a seed alone, ties go to the lower
 number, and threads share out work whose parts do not depend on who does them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final
 
-import numba
 import numpy as np
 
 from ..lake.kernels import compiled
+from .background import shared_out
+from .products import nearest, paneled, products
 from .simd import squared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["balance", "better", "cluster", "groups", "means", "move", "nearest"]
+__all__ = ["balance", "better", "cluster", "groups", "means", "move"]
 
 ITERATIONS: Final = 8
 """Rounds of Lloyd, for a small k-means before it is balanced."""
@@ -31,23 +26,10 @@ BALANCED: Final = 3
 """Assignments under the bound on rows, each but the last followed by new means."""
 SAMPLE_ROWS: Final = 64
 """Rows a centroid that the large k-means learns from."""
-BLOCK_SCORES: Final = 2**20
-"""Scores of one block: 4 MiB, which stay in the cache between BLAS and the kernel that reads them."""
 TARGETS: Final = 6
 """Better leaves that are remembered for a row: the best may be full."""
 SWEEPS: Final = 3
 """Times that rows are offered better leaves: each move makes room where it came from."""
-
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _reordered(function: _F) -> _F:
-    """Like :func:`compiled`, with sums of floats in any order: that is what lets LLVM add them up by vectors."""
-    try:
-        return cast("_F", numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})(function))
-    except RuntimeError:  # as for compiled
-        return cast("_F", numba.njit(nogil=True, fastmath={"reassoc", "contract"})(function))
 
 
 def cluster(
@@ -63,38 +45,11 @@ def cluster(
     points = vectors[sample]
     centroids = points[random.choice(len(points), count, replace=False)]
     for _ in range(ITERATIONS):
-        order, starts = groups(nearest(points, centroids, 1)[:, 0], count)
+        order, starts = groups(nearest(points, centroids, 1, threads=threads)[0][:, 0], count)
         means(points, order, starts, centroids, threads=threads)
         empty = np.flatnonzero(np.diff(starts) == 0)
         centroids[empty] = points[random.integers(0, len(points), len(empty))]
     return centroids
-
-
-def nearest(
-    vectors: NDArray[np.float32],
-    centroids: NDArray[np.float32],
-    near: int,
-    *,
-    rows: NDArray[np.int64] | None = None,
-) -> NDArray[np.int32]:
-    """The ``near`` nearest centroids of each vector, or of ``vectors[rows]``: int32 (rows, near), nearest first.
-
-    vectors: float32 (n, dim), centroids: float32 (count, dim), both C-contiguous; near <= count.
-    """
-    size = len(vectors) if rows is None else len(rows)
-    found, best = np.empty((size, near), np.int32), np.empty((size, near), np.float32)
-    bias, doubled = np.einsum("ij,ij->i", centroids, centroids), (np.float32(-2) * centroids).T
-    block = max(64, BLOCK_SCORES // len(centroids))
-    for start in range(0, size, block):
-        part = slice(start, min(start + block, size))
-        points = vectors[part if rows is None else rows[part]]
-        _select(points @ doubled, bias, best[part], found[part])
-    return found
-
-
-def _shared(work: Callable[[int], None], parts: range, threads: int) -> None:
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, parts))
 
 
 def groups(labels: NDArray[np.int32] | NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -125,7 +80,7 @@ def means(
         total = np.empty(vectors.shape[1])
         _means(vectors, order, starts, start, min(start + step, count), total, centroids, variance)
 
-    _shared(one, range(0, count, step), threads)
+    shared_out(one, range(0, count, step), threads)
     return variance
 
 
@@ -155,7 +110,7 @@ def balance(
         if counts[group] > 1:
             cells[part] += _cells(vectors[order[part]], int(counts[group]), room, seeds[group])
 
-    _shared(one, range(len(counts)), threads)
+    shared_out(one, range(len(counts)), threads)
     return cells
 
 
@@ -190,11 +145,7 @@ def better(
         if not len(rows) or not len(leaves):
             return
         points, around = vectors[rows], centroids[leaves]
-        scores = np.empty((len(rows), len(leaves)), np.float32)
-        _product(points, around, scores)
-        best = np.empty((len(rows), min(TARGETS, len(leaves))), np.float32)
-        found = np.empty(best.shape, np.int32)
-        _select(scores, np.einsum("ij,ij->i", around, around), best, found)
+        found, best = nearest(points, around, min(TARGETS, len(leaves)), threads=1)
         chosen, own = leaves[found].astype(np.int32), leaf[rows]
         square = np.einsum("ij,ij->i", points, points)
         away = points - centroids[own]
@@ -206,7 +157,7 @@ def better(
         targets[part, : chosen.shape[1]] = np.where(gain > 0, chosen, -1)
         gains[part] = np.maximum(0, gain.max(axis=1))
 
-    _shared(one, range(len(starts) - 1), threads)
+    shared_out(one, range(len(starts) - 1), threads)
     return targets, gains
 
 
@@ -224,24 +175,6 @@ def move(
     """
     gaining = np.flatnonzero(gains > 0)
     _move(gaining[np.argsort(-gains[gaining], kind="stable")], rows, targets, leaf, sizes, room)
-
-
-@_reordered
-def _product(points: NDArray[np.float32], centroids: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-    """Overwrite ``scores`` with -2 <point, centroid>: four centroids at a time, for one load of the point."""
-    dim, count, last = points.shape[1], centroids.shape[0], centroids.shape[0] - 1
-    for i in range(points.shape[0]):
-        for j in range(0, count, 4):
-            j1, j2, j3 = min(j + 1, last), min(j + 2, last), min(j + 3, last)
-            s0 = s1 = s2 = s3 = np.float32(0)
-            for d in range(dim):
-                value = points[i, d]
-                s0 += value * centroids[j, d]
-                s1 += value * centroids[j1, d]
-                s2 += value * centroids[j2, d]
-                s3 += value * centroids[j3, d]
-            scores[i, j3], scores[i, j2] = np.float32(-2) * s3, np.float32(-2) * s2
-            scores[i, j1], scores[i, j] = np.float32(-2) * s1, np.float32(-2) * s0
 
 
 @compiled
@@ -306,7 +239,7 @@ def _cells(points: NDArray[np.float32], count: int, room: int, seed: int) -> NDA
     sizes = np.empty(count, np.int64)
     for turn in range(ITERATIONS + BALANCED):
         bias = np.einsum("ij,ij->i", centroids, centroids)
-        _product(points, centroids, scores)
+        products(points, paneled(centroids), scores)
         _select(scores, bias, best, found)
         label[:] = found[:, 0]
         if turn >= ITERATIONS:

@@ -12,19 +12,21 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .subtree import FILL_ROWS
+
 if TYPE_CHECKING:
     from .budget import Budget
 
-__all__ = ["SHORT_LIST_ROWS", "Plan", "Way", "choose"]
+__all__ = ["NO_FAN", "SHORT_LIST_ROWS", "Fan", "Plan", "Way", "choose"]
 
 USUAL_K: Final = 10
 """What budgets are fitted for; more neighbours take candidates in proportion, and rows with the root of it."""
 SHORT_LIST_ROWS: Final = 32
-"""A tenant's short-list splits above this."""
-LIST_FILL: Final = 0.6
-"""Of that many, what a short-list holds in the mean."""
+"""A tenant's short-list splits above this, where its parts would not fall below :data:`.subtree.FILL_ROWS`."""
 QUERY_NS: Final = 3_500.0
 """To round a query for codes; and once more to choose among short-lists."""
+LIST_NS: Final = 6.0
+"""To sort a short-list in among the others, once its centroid was scored."""
 GRAPH_STEPS: Final = 2.5
 """Distances that hnswlib computes for a candidate, by the logarithm of the rows to base 2."""
 
@@ -56,17 +58,32 @@ class Plan(NamedTuple):
         return self.way is Way.EXACT
 
 
+class Fan(NamedTuple):
+    """How a tree branches: ``cells`` below its root, ``leaves`` in all; none where there is no tree."""
+
+    cells: int
+    leaves: int
+
+    def lists(self, rows: int) -> float:
+        """The short-lists of so many rows that lie anyhow: cells that hold one, and where rows are many, leaves."""
+        cells = self.cells * -math.expm1(-rows / self.cells) if self.cells else 0
+        return cells + (self.leaves if rows >= FILL_ROWS * self.leaves else 0)
+
+
+NO_FAN: Final = Fan(0, 0)
+
+
 @lru_cache(4096)
 def choose(
-    rows: int, k: int, ef: int | None, exact: bool, budget: Budget, walkable: bool, graph: bool, dim: int, blocks: int
+    rows: int, k: int, ef: int | None, exact: bool, budget: Budget, fan: Fan, graph: bool, dim: int, blocks: int
 ) -> Plan:
     """The plan for a list of ``rows`` rows of ``dim`` dimensions with codes of ``blocks`` blocks.
 
-    ``walkable``: there is a tree; ``graph``: there is a graph over these rows. ``ef`` replaces the fitted number of
+    ``fan``: what the tree is like; ``graph``: there is a graph over these rows. ``ef`` replaces the fitted number of
     candidates, and rows to score grow as it does.
     """
     vector_ns = 15.0 + 0.15 * dim
-    code_ns = 2.0 + 1.5 * blocks
+    code_ns = 2.0 + 4.0 * blocks  # of a list that lies scattered; in a row it is half of that, and changes no choice
     centroid_ns = 2.0 + 0.015 * dim
     usual = budget.candidates(rows) * max(1.0, k / USUAL_K)
     candidates = max(k, ef if ef is not None else round(usual))
@@ -74,9 +91,9 @@ def choose(
     ways = [(rows * vector_ns, Way.EXACT, rows)]
     if not exact:
         ways.append((QUERY_NS + rows * code_ns + ranking_ns, Way.CODES, rows))
-        if walkable:
+        if fan.cells:
             scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
-            lists_ns = rows / (LIST_FILL * SHORT_LIST_ROWS) * centroid_ns  # most centroids are scored, if few rows are
+            lists_ns = fan.lists(rows) * (centroid_ns + LIST_NS)  # most centroids are scored, if few rows are
             ways.append((2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns, Way.TREE, scored))
             if graph:  # its budget is the tree's, should too many of the rows that the graph names be deleted
                 steps = GRAPH_STEPS * math.log2(max(rows, 2))

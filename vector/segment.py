@@ -14,6 +14,7 @@ import numpy as np
 from ..lake.kernels import compiled
 from ..lake.limits import VECTOR_PREDICATE_BYTES, VECTOR_PREDICATES, VECTOR_ROW_BYTES
 from .labels import PUBLIC_CODE
+from .planner import Fan
 from .postings import NONE, FrozenPostings, Posting
 from .predicates import selected
 from .scoring import exact, nearest
@@ -38,8 +39,8 @@ PACKED_ROWS = 2_048
 """Shorter lists are not packed: they stay in a near cache by themselves."""
 PACKED_SHARE = 0.5
 """Nor are lists of more than this share of a segment's rows."""
-SUBTREE_BYTES = 1
-"""What a sub-tree will take for each row of a list, in round figures."""
+ENTRY_BYTES = 20
+"""Of a short-list in a sub-tree."""
 ALL_CODE = -1
 """Stands for every row, in place of a tenant's code."""
 
@@ -149,8 +150,11 @@ class Segment:
     everything: NDArray[np.uint32] | None = None
     deleted: int = 0
     packed: dict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]] = field(init=False)
+    fan: Fan = field(init=False)
 
     def __post_init__(self) -> None:
+        below = self.rows.nodes.child_count
+        self.fan = Fan(int(below[0]), int(np.count_nonzero(below == 0)))
         self.packed = {}
         self.packed = self._packed()
 
@@ -214,9 +218,10 @@ class Segment:
         """
         lists, rows = self.postings, len(self)
         taken = sum(nbytes for what, nbytes in self.nbytes().items() if what not in ("vectors", "graph"))
-        left = VECTOR_ROW_BYTES * rows - taken - SUBTREE_BYTES * len(lists.positions)
-        packed = {}
         lengths = np.diff(lists.offsets)
+        short_lists = sum(self.fan.lists(length) for length in lengths.tolist() if length >= PACKED_ROWS)
+        left = VECTOR_ROW_BYTES * rows - taken - ENTRY_BYTES * short_lists  # sub-trees come with the searches
+        packed = {}
         for code in np.argsort(-lengths, kind="stable").tolist():
             need = int(lengths[code]) * self.rows.layout.record_bytes
             if lengths[code] < PACKED_ROWS:

@@ -26,6 +26,7 @@ __all__ = [
     "estimate_four",
     "float_at",
     "packed_bits",
+    "panel_products",
     "pointer",
     "prefetch",
     "put_float",
@@ -287,6 +288,35 @@ def _small_dot(typing: Any, small: Any, query: Any, groups: Any) -> Any:
     return types.int32(types.intp, types.intp, types.intp), generate
 
 
+def _panel_products(typing: Any, a: Any, b: Any, c: Any, d: Any, panel: Any, dim: Any, out: Any) -> Any:
+    """Write the products of four vectors of ``dim`` floats with the 32 of a panel, (dim, 32), as float32 (4, 32)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, (panel, dim, out) = list(arguments[:4]), arguments[4:]
+        fma = _function(builder, "llvm.fmuladd.v16f32", F16X32, [F16X32] * 3)
+        everywhere = ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
+
+        def add_coordinate(at: Any, sums: list[Any]) -> list[Any]:
+            here = builder.add(panel, builder.mul(at, ir.Constant(I64, 128)))
+            halves = [_load(builder, builder.add(here, ir.Constant(I64, half)), F16X32) for half in (0, 64)]
+            after = []
+            for i, row in enumerate(rows):
+                value = _load(builder, builder.add(row, builder.mul(at, ir.Constant(I64, 4))), F32)
+                alone = builder.insert_element(ir.Constant(F16X32, ir.Undefined), value, ir.Constant(I32, 0))
+                same = builder.shuffle_vector(alone, ir.Constant(F16X32, ir.Undefined), everywhere)
+                after += [builder.call(fma, [same, half, sums[2 * i + j]]) for j, half in enumerate(halves)]
+            return after
+
+        zeros = [ir.Constant(F16X32, [0.0] * LANES)] * (2 * len(rows))
+        for i, total in enumerate(_loop(builder, ir.Constant(I64, 0), dim, zeros, add_coordinate)):
+            place = builder.add(out, ir.Constant(I64, 64 * i))
+            store = builder.store(total, builder.inttoptr(place, F16X32.as_pointer()))
+            store.align = 4
+        return context.get_dummy_value()
+
+    return types.void(*(types.intp,) * 7), generate
+
+
 def _packed_bits(typing: Any, address: Any, mask: Any) -> Any:
     """64 bits: bit i is set where byte i at the address has a bit of ``mask``, a byte, set."""
 
@@ -321,6 +351,7 @@ estimate: Any = intrinsic(_estimate)
 estimate_four: Any = intrinsic(_estimate_four)
 float_at: Any = intrinsic(_float_at)
 packed_bits: Any = intrinsic(_packed_bits)
+panel_products: Any = intrinsic(_panel_products)
 put_float: Any = _put(types.float32, F32)
 put_word: Any = _put(types.uint64, I64)
 small_dot: Any = intrinsic(_small_dot)

@@ -25,8 +25,9 @@ NODE, CHILD, CHILDREN, START, STOP = range(5)
 """Rows of a sub-tree's array: the shared tree's node; the first child's entry, 0 for a short-list; how many children;
 the slice of the positions below. Entry 0 is the root; an entry's children stand side by side behind it."""
 
-FILL_ROWS: Final = 24
-"""A list splits only if its parts hold so many rows in the mean: a centroid costs as much as some rows."""
+FILL_ROWS: Final = 26
+"""A list splits only if its parts hold so many rows in the mean: a centroid is scored, and its list sorted in among the
+others, in the time of five rows, and for each list that is wanted so are a few that are not."""
 
 SubTree: TypeAlias = "NDArray[np.int32]"
 """int32 (5, entries)."""

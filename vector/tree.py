@@ -1,9 +1,10 @@
 """The tree over a segment's vectors: k-means cells of k-means cells, whose rows lie next to each other.
 
-Two levels below the root. Cells of the first one are many (:data:`FAN_OUT` times the square root of the leaves), for a
-search that picks among good centroids early scores fewer in all. Leaves are balanced: a search pays for every centroid
-it scores, so half-empty leaves cost more than rows that sit in their second-best leaf. Afterwards rows move to nearer
-leaves anywhere under the cells around them, which takes back most of what cutting in two levels costs.
+Two levels below the root. Cells of the first one are many (:data:`FAN_OUT` times the square root of the leaves): they
+are the short-lists of most tenants, and a search that picks among good centroids early scores fewer in all. Leaves are
+balanced: a search pays for every centroid it scores, so half-empty leaves cost more than rows that sit in their
+second-best leaf. Afterwards rows move to nearer leaves anywhere under the cells around them, which takes back most of
+what cutting in two levels costs.
 
 Inner product is searched as Euclidean distance: with one more coordinate, sqrt(M² - |x|²), all vectors have the
 greatest norm M, and a query has 0 there (Bachrach et al., RecSys 2014, "Speeding up the Xbox recommender system").
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .kmeans import balance, better, cluster, groups, means, move, nearest
+from .kmeans import balance, better, cluster, groups, means, move
+from .products import nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +39,7 @@ __all__ = [
     "train",
 ]
 
-FAN_OUT: Final = 12.0
+FAN_OUT: Final = 16.0
 """Cells below the root, in square roots of the number of leaves."""
 FILL: Final = 0.875
 """What a leaf is trained to hold, of the rows it may hold: room for rows to move, and to be appended."""
@@ -155,7 +157,7 @@ def _tops(
         return np.zeros(len(rows), np.int32), 1
     mean, least = len(rows) / count, max(1, leaf_rows // 2)
     centroids = cluster(space, rows, count, seed=seed, threads=threads)
-    top = nearest(space, centroids, 1, rows=rows)[:, 0]
+    top = nearest(space, centroids, 1, rows=rows, threads=threads)[0][:, 0]
     attempt = 0
     while True:
         sizes = np.bincount(top, minlength=len(centroids))
@@ -171,7 +173,7 @@ def _tops(
         centroids = np.concatenate(parts)
         homeless = np.flatnonzero(changed[top])
         top = (np.cumsum(~changed) - 1).astype(np.int32)[top]
-        top[homeless] = nearest(space, centroids, 1, rows=rows[homeless])[:, 0]
+        top[homeless] = nearest(space, centroids, 1, rows=rows[homeless], threads=threads)[0][:, 0]
         attempt += 1
 
 
@@ -196,17 +198,19 @@ def polish(space: NDArray[np.float32], rows: NDArray[np.int64], cells: Cells, le
     centroids = np.zeros((len(top), space.shape[1]), np.float32)
     means(space, order, starts, centroids, threads=threads)
     sizes = np.diff(starts)
-    near = around(centroids, sizes, cells.first)
+    near = around(centroids, sizes, cells.first, threads=threads)
     within, begins = groups(top[cells.leaf[rows]], len(near))
     rows = rows[within]
     targets, gains = better(space, rows, begins, near, cells.first, cells.leaf, sizes, centroids, threads=threads)
     move(rows, targets, gains, cells.leaf, sizes, leaf_rows)
 
 
-def around(centroids: NDArray[np.float32], sizes: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int32]:
+def around(
+    centroids: NDArray[np.float32], sizes: NDArray[np.int64], first: NDArray[np.int64], *, threads: int
+) -> NDArray[np.int32]:
     """The cells around each cell, nearest first: int32 (cells, up to NEAR). ``sizes`` are the rows of each leaf."""
     tops = centres(centroids, sizes, first)
-    return nearest(tops, tops, min(NEAR, len(tops)))
+    return nearest(tops, tops, min(NEAR, len(tops)), threads=threads)[0]
 
 
 def centres(centroids: NDArray[np.float32], sizes: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.float32]:

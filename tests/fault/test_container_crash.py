@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +23,12 @@ from lakelet.vector import container
 from lakelet.vector.container import read, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-CALLS = ["open", "fdopen", "fstat", "fchmod", "ftruncate", "pwrite", "fsync", "replace", "unlink", "close"]
 ROWS = 3_000
+
+
+Watch = Callable[[pytest.MonkeyPatch, Callable[[int, str, Callable[[], Any]], Any]], list[str]]
 
 
 class Crash(BaseException):
@@ -52,22 +54,6 @@ def number_in(path: Path, *, mmap: bool = True) -> int:
     return number
 
 
-def watch(patch: pytest.MonkeyPatch, wrong: Callable[[int, str, Callable[[], Any]], Any]) -> list[str]:
-    """Each call of CALLS goes through ``wrong(its number, its name, the call)``; the names of those made so far."""
-    made: list[str] = []
-
-    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            made.append(name)
-            return wrong(len(made) - 1, name, lambda: real(*args, **kwargs))
-
-        return call
-
-    for name in CALLS:
-        patch.setattr(os, name, watched(name, getattr(os, name)))
-    return made
-
-
 @pytest.fixture(autouse=True)
 def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several writes for each array."""
@@ -77,7 +63,7 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("old", [None, 1])
 def test_a_crash_at_every_system_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool, old: int | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, after: bool, old: int | None
 ) -> None:
     """Nothing is cleaned up: the dead do not."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the process dies here, not the machine
@@ -124,7 +110,9 @@ MENDS = {
 
 
 @pytest.mark.parametrize("code", MENDS)
-def test_an_error_at_every_system_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_an_error_at_every_system_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, code: int
+) -> None:
     path = tmp_path / "f"
     at, told = 0, []
     while True:
@@ -164,7 +152,9 @@ def test_an_error_at_every_system_call(tmp_path: Path, monkeypatch: pytest.Monke
     ]
 
 
-def test_what_is_written_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_is_synced_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch
+) -> None:
     with monkeypatch.context() as patch:
         made = watch(patch, lambda number, name, call: call())
         put(tmp_path / "f", 1)

@@ -20,8 +20,10 @@ from lakelet.vector import container
 from lakelet.vector import index as index_module
 from lakelet.vector.index import VectorIndex
 
-CALLS = ["open", "fdopen", "fstat", "fchmod", "ftruncate", "pwrite", "fsync", "replace", "unlink", "close"]
 DIM = 8
+
+
+Watch = Callable[[pytest.MonkeyPatch, Callable[[int, str, Callable[[], Any]], Any]], list[str]]
 
 
 class Crash(BaseException):
@@ -54,26 +56,10 @@ def number_in(path: Path) -> int:
     return number
 
 
-def watch(patch: pytest.MonkeyPatch, wrong: Callable[[int, str, Callable[[], Any]], Any]) -> list[str]:
-    """Each call of CALLS goes through ``wrong(its number, its name, the call)``; the names of those made so far."""
-    made: list[str] = []
-
-    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            made.append(name)
-            return wrong(len(made) - 1, name, lambda: real(*args, **kwargs))
-
-        return call
-
-    for name in CALLS:
-        patch.setattr(os, name, watched(name, getattr(os, name)))
-    return made
-
-
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("old", [None, 1])
 def test_a_crash_at_every_system_call_of_a_save(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool, old: int | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, after: bool, old: int | None
 ) -> None:
     """Nothing is cleaned up: the dead do not."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the process dies here, not the machine
@@ -114,7 +100,7 @@ def test_a_crash_at_every_system_call_of_a_save(
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_an_error_at_every_system_call_of_a_save(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, mapped: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, code: int, mapped: bool
 ) -> None:
     """The index itself goes on, also when it is mapped from the very file."""
     path = tmp_path / "f"

@@ -19,7 +19,7 @@ numbers = st.lists(st.integers(0, 12), max_size=12)
 
 
 def rows(values: list[int], wide: bool) -> pa.Table:
-    columns = {"n": pa.array(values, pa.int64()), "half": pa.array([v / 2 for v in values])}
+    columns = {"n": pa.array(values, pa.int64()), "half": pa.array([v / 2 for v in values], pa.float64())}
     return pa.table(columns if wide else {"n": columns["n"]})
 
 

@@ -22,35 +22,6 @@ def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 20), st.integers(1, 40), st.data())
-def test_nearest_are_those_of_all_distances(seed: int, n: int, count: int, dim: int, data: st.DataObject) -> None:
-    points, centroids = _cloud(seed, n, dim), _cloud(seed + 1, count, dim)
-    near = data.draw(st.integers(1, count))
-    found = kmeans.nearest(points, centroids, near)
-    all_of_them = _squared(points, centroids)
-    assert found.shape == (n, near)
-    assert all(len(set(row)) == near for row in found.tolist())
-    wanted = np.sort(all_of_them, axis=1)[:, :near]
-    np.testing.assert_allclose(np.take_along_axis(all_of_them, found, 1), wanted, rtol=1e-4, atol=1e-4)
-    some = np.arange(0, n, 2)
-    np.testing.assert_array_equal(kmeans.nearest(points, centroids, near, rows=some), found[some])
-
-
-def test_of_equal_centroids_the_first_is_nearest() -> None:
-    points = _cloud(1, 9, 7)
-    centroids = np.repeat(_cloud(2, 2, 7), 3, axis=0)
-    assert set(kmeans.nearest(points, centroids, 1).ravel().tolist()) <= {0, 3}
-
-
-def test_nearest_over_several_blocks() -> None:
-    points, centroids = _cloud(3, 5000, 5), _cloud(4, 1000, 5)
-    assert len(points) * len(centroids) > 2 * kmeans.BLOCK_SCORES
-    found = kmeans.nearest(points, centroids, 1)[:, 0]
-    distance = _squared(points[::50], centroids)
-    np.testing.assert_allclose(distance[np.arange(100), found[::50]], distance.min(axis=1), rtol=1e-4, atol=1e-4)
-
-
-@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 80), st.integers(1, 10), st.integers(1, 40), st.integers(1, 3))
 def test_means_and_variances(seed: int, n: int, count: int, dim: int, threads: int) -> None:
     points = _cloud(seed, n, dim)

@@ -14,7 +14,7 @@ from lakelet.vector.budget import LEAST_ROWS, Budget, fitted, whole
 from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout
 from lakelet.vector.metrics import Metric, checked_vectors
-from lakelet.vector.planner import SHORT_LIST_ROWS, Plan, Way, choose
+from lakelet.vector.planner import NO_FAN, SHORT_LIST_ROWS, Fan, Plan, Way, choose
 from lakelet.vector.postings import Posting
 from lakelet.vector.segment import NOT_PACKED
 from lakelet.vector.subtree import subtree
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from lakelet.vector.segment import Segment
 
 POINTS = Budget(np.array([300.0, 30_000.0]), np.array([200.0, 2_000.0]), np.array([40.0, 80.0]))
+FAN = Fan(600, 12_000)
 LENGTHS = (1, 5, 30, 100, 300, 1000, 30_000, 10**6, 10**8)
 ROWS = 5000
 
 
 def plan(rows: int, **other: Any) -> Plan:
-    usual = {"k": 10, "ef": None, "exact": False, "walkable": True, "graph": False, "dim": 128, "blocks": 1}
+    usual = {"k": 10, "ef": None, "exact": False, "fan": FAN, "graph": False, "dim": 128, "blocks": 1}
     return choose(rows=rows, budget=POINTS, **(usual | other))
 
 
@@ -46,7 +47,7 @@ CASES = st.fixed_dictionaries(
 def test_the_way_is_the_cheapest_that_there_is(case: dict[str, Any]) -> None:
     case["blocks"] = layout(case["dim"], 0).blocks
     every = plan(**case)
-    flat = plan(**case, walkable=False)
+    flat = plan(**case, fan=NO_FAN)
     true = plan(**case, exact=True)
     assert true.way is Way.EXACT
     assert true.exact
@@ -92,11 +93,18 @@ def test_more_neighbours_take_more() -> None:
 def test_short_lists_are_read_whole_and_long_ones_are_walked() -> None:
     assert plan(1).way is plan(12).way is Way.EXACT
     assert plan(10**6).way is Way.TREE
-    assert plan(10**6, walkable=False).way is Way.CODES
+    assert plan(10**6, fan=NO_FAN).way is Way.CODES
     assert plan(10**6, exact=True).way is Way.EXACT
     assert plan(10**6).budget_rows == round(POINTS.rows(10**6)) + 1
     assert plan(10**6).candidates == round(POINTS.candidates(10**6))
     assert plan(10**6, ef=320).candidates == 320
+
+
+def test_lists_are_the_cells_that_hold_rows_and_for_many_rows_the_leaves() -> None:
+    assert FAN.lists(1) == pytest.approx(1, rel=1e-2)
+    assert FAN.lists(60) == pytest.approx(57, rel=1e-2)
+    assert FAN.lists(60_000) == pytest.approx(600)
+    assert FAN.lists(10**6) == pytest.approx(12_600)
 
 
 def test_between_its_points_a_budget_is_a_power_of_the_length() -> None:
@@ -163,7 +171,7 @@ def test_a_fitted_budget_finds_what_queries_of_its_kind_look_for(metric: Metric,
 
 def test_budgets_are_the_same_for_one_seed() -> None:
     segment = unit(Metric.L2, 40)
-    once, again = (fitted(segment.rows, SHORT_LIST_ROWS, 5) for _ in range(2))
+    once, again = (fitted(segment.rows, segment.postings, SHORT_LIST_ROWS, 5, threads=2) for _ in range(2))
     for name in ("lengths", "scored", "ranked"):
         np.testing.assert_array_equal(getattr(once, name), getattr(again, name))
         np.testing.assert_array_equal(getattr(once, name), getattr(segment.budget, name))

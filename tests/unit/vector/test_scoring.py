@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakelet.vector import simd
+from lakelet.vector.best_first import walk_ranks
 from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout, quantise
 from lakelet.vector.metrics import Metric, checked_vectors
 from lakelet.vector.nodes import Nodes, rounded_query
-from lakelet.vector.best_first import walk_ranks
 from lakelet.vector.scoring import estimate_ranks, exact, nearest
 from lakelet.vector.segment import NOT_PACKED
 from lakelet.vector.subtree import CHILD, CHILDREN, NO_SUBTREE, NODE, START, STOP, subtree
