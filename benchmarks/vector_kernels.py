@@ -4,7 +4,8 @@
 
 Nanoseconds a row of one thread, the least of some tries: estimates by codes, true distances, scores of centroids; over
 every row ("dense") and over an ascending tenth of them ("sparse"), where all rows stand in the second-level cache, and
-where they are several times the largest cache. The planner's costs are these figures.
+where they are several times the largest cache. The planner's costs are these figures. And whom rows are nearest to, as
+training asks it: by the kernel for that, and by a product of BLAS and what NumPy finds in it, one thread each.
 
 Compilation is measured in processes of their own, with an empty and with a full NUMBA_CACHE_DIR. Writes
 results/vector_kernels.md.
@@ -23,11 +24,13 @@ from collections.abc import Callable
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 import machine
 import numpy as np
 from lakelet.lake.kernels import compiled
 from lakelet.vector import codes, nodes, simd
+from lakelet.vector.products import nearest
 from lakelet.vector.simd import estimate_four, prefetch, small_dot, squared
 from machine import markdown_table
 
@@ -37,6 +40,7 @@ INSIDE, OUTSIDE = 256 << 10, 160 << 20
 """Bytes of the rows that are to stay in the cache, and of those that are not."""
 SPARSE = 10
 TRIES, TRY_SECONDS = 7, 0.05
+POINTS, CENTROIDS = 20_000, 1_440
 AHEAD = 12
 
 
@@ -159,6 +163,30 @@ def of_dimension(dim: int) -> tuple[list[tuple[Any, ...]], tuple[Any, ...]]:
     return lines, once
 
 
+def assignment(dim: int) -> tuple[Any, ...]:
+    """Seconds for POINTS rows and CENTROIDS centroids, ours and NumPy's, the least of the tries; both find the same."""
+    rng = np.random.default_rng(SEED)
+    points, around = (rng.standard_normal((count, dim), np.float32) for count in (POINTS, CENTROIDS))
+
+    def by_numpy() -> Array:
+        found = [np.argmin(norms - 2 * (part @ around.T), axis=1) for part in np.array_split(points, 40)]
+        return np.concatenate(found)
+
+    norms = np.einsum("ij,ij->i", around, around)
+    same = (nearest(points, around, 1, threads=1)[0][:, 0] == by_numpy()).mean()
+    ways = (lambda: nearest(points, around, 1, threads=1), by_numpy, lambda: points @ around.T)
+    least = []
+    for way in ways:
+        tries = []
+        for _ in range(TRIES):
+            start = time.perf_counter()
+            way()
+            tries.append(time.perf_counter() - start)
+        least.append(min(tries))
+    work = 2e-9 * POINTS * CENTROIDS * dim
+    return (dim, *least, *(work / seconds for seconds in least), float(same))
+
+
 _STEPS = """
 import json, sys, time
 seconds, at = {}, time.perf_counter()
@@ -224,7 +252,7 @@ def main() -> int:
     """Measure, print, write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dims", type=int, nargs="+", default=[100, 256, 384, 768])
-    parser.add_argument("--skip", nargs="+", default=[], choices=("rows", "compile"))
+    parser.add_argument("--skip", nargs="+", default=[], choices=("rows", "products", "compile"))
     parser.add_argument("--no-results", action="store_true", help="print alone")
     given = parser.parse_args()
     sections = []
@@ -238,6 +266,11 @@ def main() -> int:
         text = f"Nanoseconds a row; inside: {INSIDE >> 10} KiB of them, outside: {OUTSIDE >> 20} MiB.\n\n"
         sections.append(text + markdown_table(columns, lines))
         sections.append(markdown_table(("dim", "code of a row ns", "planes of a query ns, with the call"), once))
+    if "products" not in given.skip:
+        columns = ("dim", "ours s", "BLAS and NumPy s", "the product alone, BLAS s")
+        columns += ("ours GFlop/s", "BLAS and NumPy", "the product alone", "of the same mind")
+        text = f"Whom {POINTS:,} rows are nearest to among {CENTROIDS:,}:\n\n"
+        sections.append(text + markdown_table(columns, [assignment(dim) for dim in given.dims]))
     if "compile" not in given.skip:
         sections.append(compilation())
     print("\n\n".join(sections))

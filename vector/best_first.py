@@ -73,14 +73,18 @@ def chosen_rows(
     """
     node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
     if child[0] == 0:
-        return np.arange(stop[0]).astype(np.uint32) if copied else positions
+        every = np.empty(stop[0], np.uint32)
+        _copy(positions, copied, 0, stop[0], every, 0)
+        return every
     size = codes.shape[1]
     words = np.empty(size, np.int16)
     unit = np.float32(2) * rounded_query(query, words)
     cells, first = children[0], child[0]
-    scores, own = np.empty(cells, np.float32), np.empty(children.max(), np.float32)
+    scores, own = np.empty(cells, np.float32), np.empty(split.shape[1], np.float32)
     _score_nodes(node[first : first + cells], codes, words, scale, bias, unit, scores)
-    least, greatest = scores.min(), scores.max()
+    least, greatest = np.float32(np.inf), np.float32(-np.inf)
+    for score in scores:
+        least, greatest = min(least, score), max(greatest, score)
     narrow = np.float32((BINS - 1) / 2.0) / max(greatest - least, np.float32(1e-30))
     least -= np.float32(0.5) * (greatest - least)  # lists may lie nearer than the cell that they are in
     order = _by_bin(scores, least, narrow)
@@ -214,11 +218,15 @@ def walk_ranks(
     for entry in range(node.shape[0]):  # parents stand before their children
         for below in range(child[entry], child[entry] + children[entry]):
             keys[below] = max(keys[entry], own[below])
-    scored = 0
     # Best-first takes a list once its own score and those of all nodes above are reached; of several, the nearer first
-    for entry in np.argsort(keys + 1e-6 * own):
-        if child[entry] == 0:
-            scored += stop[entry] - start[entry]
-            for i in range(targets.shape[0]):
-                if start[entry] <= targets[i] < stop[entry]:
-                    out_rows[i] = scored
+    for entry in range(node.shape[0]):
+        keys[entry] += 1e-6 * own[entry]
+    for i in range(targets.shape[0]):
+        holder, scored = 0, 0
+        for entry in range(node.shape[0]):
+            if child[entry] == 0 and start[entry] <= targets[i] < stop[entry]:
+                holder = entry
+        for entry in range(node.shape[0]):
+            if child[entry] == 0 and keys[entry] <= keys[holder]:
+                scored += stop[entry] - start[entry]
+        out_rows[i] = scored

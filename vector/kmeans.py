@@ -236,10 +236,10 @@ def _cells(points: NDArray[np.float32], count: int, room: int, seed: int) -> NDA
     centroids, scores = points[start], np.empty((len(points), count), np.float32)
     best, found = np.empty((len(points), 2), np.float32), np.empty((len(points), 2), np.int32)
     label, places = np.empty(len(points), np.int32), np.empty(len(points), np.int64)
-    sizes = np.empty(count, np.int64)
+    sizes, every = np.empty(count, np.int64), np.arange(len(points))
     for turn in range(ITERATIONS + BALANCED):
         bias = np.einsum("ij,ij->i", centroids, centroids)
-        products(points, paneled(centroids), scores)
+        products(points, every, paneled(centroids), scores)
         _select(scores, bias, best, found)
         label[:] = found[:, 0]
         if turn >= ITERATIONS:

@@ -139,10 +139,12 @@ def _offer(
 
 
 @compiled
-def products(vectors: NDArray[np.float32], panels: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-    """Overwrite ``scores``, float32 (n, count), with the products of the vectors and what is in the panels."""
-    dim, count, last = vectors.shape[1], scores.shape[1], vectors.shape[0] - 1
-    rows, four = np.arange(last + 1), np.empty((4, PANEL), np.float32)
+def products(
+    vectors: NDArray[np.float32], rows: NDArray[np.int64], panels: NDArray[np.float32], scores: NDArray[np.float32]
+) -> None:
+    """Overwrite ``scores``, float32 (rows, count), with the products of ``vectors[rows]`` and what is in the panels."""
+    dim, count, last = vectors.shape[1], scores.shape[1], rows.shape[0] - 1
+    four = np.empty((4, PANEL), np.float32)
     for i in range(0, last + 1, 4):
         for panel in range(panels.shape[0]):
             _multiply(vectors, rows, i, last, panels, panel, dim, four)

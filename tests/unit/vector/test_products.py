@@ -71,6 +71,6 @@ def test_no_rows_have_no_nearest() -> None:
 def test_products_are_those_of_matrices(seed: int, n: int, count: int, dim: int) -> None:
     points, centroids = cloud(seed, n, dim), cloud(seed + 1, count, dim)
     scores = np.full((n, count), np.nan, np.float32)
-    products(points, paneled(centroids), scores)
+    products(points, np.arange(n), paneled(centroids), scores)
     wanted = -2 * points.astype(np.float64) @ centroids.T.astype(np.float64)
     np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-4)
