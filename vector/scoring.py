@@ -66,7 +66,7 @@ def _score_rows(
     size, room = blocks * 32 + 8, places.shape[0]
     limit, count, last = np.float32(np.inf), 0, slots.shape[0]
     # Where most rows are wanted, the processor foresees the next by itself
-    scattered = not copied and last > 0 and 2 * last < np.int64(slots[last - 1]) - np.int64(slots[0])
+    scattered = not copied and last > 0 and 2 * last < np.int64(positions[-1]) - np.int64(positions[0])
     for i in range(0, last, 4):
         together = min(last - i, 4)
         at = at_first + 4 * i
