@@ -43,7 +43,7 @@ import numpy as np
 import real_vectors
 from machine import Stopwatch
 from multi_tenant_peers import NAMES, USUAL, Lakelet, chosen
-from multi_tenant_work import Array, System, Work
+from multi_tenant_work import Array, System, Work, parser_of, vectors_of
 
 K = 10
 SEED = 20_240_612
@@ -272,10 +272,7 @@ def compare(
 def data_of(given: argparse.Namespace) -> tuple[Array, Array]:
     """The rows to search and those held out for queries."""
     held_out = max(1000, given.queries)
-    if given.set == "synthetic":
-        vectors = real_vectors.synthetic(given.rows + held_out, 256, SEED)
-    else:
-        vectors = np.array(real_vectors.load(given.folder, given.set)[: given.rows + held_out])
+    vectors = vectors_of(given.folder, given.set, given.rows + held_out, SEED)
     base, queries = real_vectors.split_queries(vectors, held_out, SEED)
     return np.ascontiguousarray(base), queries
 
@@ -335,19 +332,14 @@ def run(given: argparse.Namespace) -> int:
 
 def main() -> int:
     """Measure, print, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=real_vectors.DEFAULT_FOLDER)
-    parser.add_argument("--set", default="text256", choices=(*real_vectors.SETS, "synthetic"))
-    parser.add_argument("--rows", type=int, default=400_000)
+    parser = parser_of(__doc__)
     parser.add_argument("--tenants", type=int, default=1000)
     parser.add_argument("--sharing", type=float, nargs="+", default=[1, 5, 12])
     parser.add_argument("--kinds", nargs="+", default=["clustered", "random"], choices=("clustered", "random"))
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=USUAL, choices=NAMES)
-    parser.add_argument("--threads", type=int, default=2, help="for building")
     parser.add_argument("--resume", action="store_true", help="take over what an earlier run measured")
-    parser.add_argument("--no-results", action="store_true", help="print alone")
     return run(parser.parse_args())
 
 

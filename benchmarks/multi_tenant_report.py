@@ -21,7 +21,8 @@ BUCKETS = ((1, 100), (100, 1_000), (1_000, 5_000), (5_000, 20_000), (20_000, 1 <
 """Sizes of tenants: rows from, below."""
 RECALL = 0.95
 """Systems are compared at the first setting that finds so much."""
-POINT = ("recall", "mean µs", "p50", "p99", "p99 as met", "queries")
+POINT = {"recall": "recall", "mean": "mean µs", "p50": "p50", "p99": "p99", "met_p99": "p99 as met"}
+"""What is shown of a point, and the names of the columns."""
 Found = dict[str, Any]
 
 
@@ -124,21 +125,10 @@ def comparison(result: Found) -> str:
             if wanted > RECALL and point is reaching(of(result, name), RECALL) and name != "lakelet":
                 continue
             setting = f"{fact['knob']} {point['name']}".strip() if fact["knob"] else "exact"
-            figures = [point[name] for name in ("recall", "mean", "p50", "p99", "met_p99")]
+            figures = [point[each] for each in POINT]
             figures += [1e6 / point["mean"], ours["mean"] / point["mean"], point["queries"]]
             rows.append((fact["label"], setting, *figures))
-    columns = (
-        "system",
-        "setting",
-        "recall",
-        "mean µs",
-        "p50",
-        "p99",
-        "p99 as met",
-        "queries/s",
-        "lakelet / it",
-        "queries",
-    )
+    columns = ("system", "setting", *POINT.values(), "queries/s", "lakelet / it", "queries")
     return (
         f"At the first setting of each that finds {RECALL}, and below it 0.99 (lakelet / it: mean of lakelet's default "
         "over its mean; below 1 lakelet is faster):\n\n" + markdown_table(columns, rows)
@@ -183,20 +173,10 @@ def sweeps(result: Found) -> str:
     rows = []
     for point in result["points"]:
         fact = result["facts"][point["system"]]
-        figures = [point[each] for each in ("recall", "mean", "p50", "p99", "met_p99", "queries")]
+        figures = [point[each] for each in (*POINT, "queries")]
         spread = max(point["rounds"]) / min(point["rounds"])
         rows.append((fact["label"], f"{fact['knob']} {point['name']}".strip(), *figures, spread))
-    columns = (
-        "system",
-        "setting",
-        "recall",
-        "mean µs",
-        "p50",
-        "p99",
-        "p99 as met",
-        "queries",
-        "slowest / fastest round",
-    )
+    columns = ("system", "setting", *POINT.values(), "queries", "slowest / fastest round")
     return "All settings:\n\n" + markdown_table(columns, rows)
 
 

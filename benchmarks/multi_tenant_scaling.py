@@ -17,7 +17,6 @@ import argparse
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -27,12 +26,10 @@ import numpy as np
 import real_vectors
 from lakelet.vector.index import VectorIndex
 from machine import Stopwatch, markdown_table
-from multi_tenant_work import Array, Work
+from multi_tenant_work import Array, Work, parser_of, vectors_of
 
 SEED = 20_240_614
 K, QUERIES, ROUNDS = 10, 1000, 5
-NOISE = 0.2
-"""The length of what a repeated row is moved by; rows have length 1."""
 COLUMNS = (
     "rows",
     "tenants",
@@ -44,21 +41,6 @@ COLUMNS = (
     "bytes a vector beyond raw",
     "MiB",
 )
-
-
-def vectors_of(folder: Path, name: str, rows: int) -> Array:
-    """So many unit vectors, in an order of their own: a smaller number gives the first of a larger."""
-    if name == "synthetic":
-        return real_vectors.synthetic(rows, 256, SEED)
-    stored = real_vectors.load(folder, name)
-    if rows <= len(stored):
-        return np.array(stored[:rows])
-    parts, rng = [np.asarray(stored)], np.random.default_rng(SEED)
-    while (missing := rows - sum(map(len, parts))) > 0:
-        more = np.array(stored[: min(missing, len(stored))])
-        more += rng.standard_normal(more.shape, np.float32) * np.float32(NOISE / more.shape[1] ** 0.5)
-        parts.append(more / np.linalg.norm(more, axis=1, keepdims=True))
-    return np.concatenate(parts)
 
 
 def latencies(index: VectorIndex, queries: Array, tenants: list[int]) -> tuple[float, float, list[Array]]:
@@ -139,17 +121,12 @@ def panels(lines: list[tuple[Any, ...]], over: int) -> dict[str, list[tuple[floa
 
 def main() -> int:
     """Measure, print, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=real_vectors.DEFAULT_FOLDER)
-    parser.add_argument("--set", default="text256", choices=(*real_vectors.SETS, "synthetic"))
+    parser = parser_of(__doc__)
     parser.add_argument("--rows-list", type=int, nargs="+", default=[100_000, 200_000, 400_000, 1_000_000])
     parser.add_argument("--tenants-list", type=int, nargs="+", default=[100, 1000, 10_000])
-    parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--sharing", type=float, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="for building")
-    parser.add_argument("--no-results", action="store_true", help="print alone")
     given = parser.parse_args()
-    vectors = vectors_of(given.folder, given.set, max(*given.rows_list, given.rows) + QUERIES)
+    vectors = vectors_of(given.folder, given.set, max(*given.rows_list, given.rows) + QUERIES, SEED)
     queries, vectors = np.array(vectors[:QUERIES]), vectors[QUERIES:]
     warm_up = VectorIndex(vectors.shape[1])
     warm_up.add(vectors[:10_000])

@@ -38,7 +38,7 @@ import real_vectors
 from lakelet.vector.index import VectorIndex
 from machine import Stopwatch, markdown_table
 from multi_tenant_peers import new_hnsw
-from multi_tenant_work import Array, Work
+from multi_tenant_work import Array, Work, parser_of, vectors_of
 
 SEED = 20_240_613
 K = 10
@@ -67,17 +67,7 @@ class Bench:
         self.given = given
         spare = max(round(given.rows * CHURN), SINGLES + BATCH * BATCHES, given.load)
         total = given.rows + spare + 1000
-        if given.set == "synthetic":
-            vectors = real_vectors.synthetic(total, 256, SEED)
-        else:
-            stored = real_vectors.load(given.folder, given.set)
-            if len(stored) < total:  # the rest again, each a little aside
-                rng = np.random.default_rng(SEED)
-                more = stored[: total - len(stored)]
-                more = more + rng.standard_normal(more.shape, np.float32) * np.float32(0.2 / more.shape[1] ** 0.5)
-                vectors = np.concatenate([stored, more / np.linalg.norm(more, axis=1, keepdims=True)])
-            else:
-                vectors = np.array(stored[:total])
+        vectors = vectors_of(given.folder, given.set, total, SEED)
         vectors, self.queries = real_vectors.split_queries(vectors, 1000, SEED)
         tenancy = real_vectors.zipf_tenants(len(vectors), given.tenants, given.sharing, SEED, True, vectors)
         self.all = Work(np.ascontiguousarray(vectors), *tenancy, given.tenants, given.threads)
@@ -304,17 +294,12 @@ def draw(bench: Bench, path: Path) -> None:
 
 def main() -> int:
     """Measure, print, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=real_vectors.DEFAULT_FOLDER)
-    parser.add_argument("--set", default="text256", choices=(*real_vectors.SETS, "synthetic"))
-    parser.add_argument("--rows", type=int, default=400_000)
+    parser = parser_of(__doc__)
     parser.add_argument("--tenants", type=int, default=1000)
     parser.add_argument("--sharing", type=float, default=5)
     parser.add_argument("--load", type=int, default=200_000)
-    parser.add_argument("--threads", type=int, default=2, help="for building")
     parser.add_argument("--hnsw-tenants", type=int, default=12, help="tenants drawn for hnswlib with an index a tenant")
     parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument("--no-results", action="store_true", help="print alone")
     given = parser.parse_args()
     bench, sections = Bench(given), []
     VectorIndex(bench.vectors.shape[1]).add(bench.vectors[:10_000])  # compiles

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
 import numpy as np
+import real_vectors
 
 Array = np.ndarray[Any, Any]
+NOISE = 0.2
+"""The length of what a repeated row is moved by; rows have length 1."""
+
+
+def parser_of(what: str | None) -> argparse.ArgumentParser:
+    """The arguments that the benchmarks of tenants have in common."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=real_vectors.DEFAULT_FOLDER)
+    parser.add_argument("--set", default="text256", choices=(*real_vectors.SETS, "synthetic"))
+    parser.add_argument("--rows", type=int, default=400_000)
+    parser.add_argument("--threads", type=int, default=2, help="for building")
+    parser.add_argument("--no-results", action="store_true", help="print alone")
+    return parser
+
+
+def vectors_of(folder: Path, name: str, rows: int, seed: int) -> Array:
+    """So many unit vectors, in an order of their own: a smaller number gives the first of a larger.
+
+    Beyond what the set has, its rows are repeated, each moved a little.
+    """
+    if name == "synthetic":
+        return real_vectors.synthetic(rows, 256, seed)
+    stored = real_vectors.load(folder, name)
+    if rows <= len(stored):
+        return np.array(stored[:rows])
+    parts, rng = [np.asarray(stored)], np.random.default_rng(seed)
+    while (missing := rows - sum(map(len, parts))) > 0:
+        more = np.array(stored[: min(missing, len(stored))])
+        more += rng.standard_normal(more.shape, np.float32) * np.float32(NOISE / more.shape[1] ** 0.5)
+        parts.append(more / np.linalg.norm(more, axis=1, keepdims=True))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .background import shared_out
 from .budget import fitted
 from .codes import encode
 from .graph import Graph
@@ -74,8 +74,7 @@ def built(
         last = min(first + ENCODE_ROWS, len(ids))
         encode(placed, mean, settings.layout.signs, settings.layout.bits, metric is not Metric.IP, first, last, records)
 
-    with ThreadPoolExecutor(settings.threads) as pool:
-        list(pool.map(encode_some, range(0, len(ids), ENCODE_ROWS)))
+    shared_out(encode_some, range(0, len(ids), ENCODE_ROWS), settings.threads)
     placed_ids = ids[order]
     rows = Rows(placed, records, placed_ids, np.ones(len(ids), np.uint8), mean, settings.layout, metric, nodes)
     position = np.empty(len(ids), np.int64)

@@ -6,13 +6,13 @@ Writers take a lock and replace values; readers take the tuple of units as it is
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..lake.errors import InvalidInput, LimitExceeded, NotFound
 from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS, VECTOR_K
+from .background import shared_out
 from .building import Settings
 from .codes import layout
 from .graph import require
@@ -264,8 +264,7 @@ class VectorIndex:
             at = slice(cuts[part], cuts[part + 1])
             self._search(units, selectors, wanted[at], k, ef, exact, best_ids[at], best_distances[at])
 
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(some, range(len(cuts) - 1)))
+        shared_out(some, range(len(cuts) - 1), threads)
         return best_ids, best_distances
 
     def explain(

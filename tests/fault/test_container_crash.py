@@ -5,7 +5,6 @@ What was mapped before goes on to be read, and an error that is told leaves noth
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -14,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS = 3_000
-
-
-Watch = Callable[[pytest.MonkeyPatch, Callable[[int, str, Callable[[], Any]], Any]], list[str]]
-
-
-class Crash(BaseException):
-    """The process is dead: nothing that it does from now on reaches the file system."""
 
 
 def put(path: Path, number: int) -> None:
@@ -63,10 +56,9 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("old", [None, 1])
 def test_a_crash_at_every_system_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, after: bool, old: int | None
+    tmp_path: Path, dying: Callable[..., list[str]], after: bool, old: int | None
 ) -> None:
     """Nothing is cleaned up: the dead do not."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the process dies here, not the machine
     at, seen = 0, set()
     while True:
         folder = tmp_path / str(at)
@@ -75,18 +67,7 @@ def test_a_crash_at_every_system_call(
         if old is not None:
             put(path, old)
 
-        def wrong(number: int, name: str, call: Callable[[], Any], at: int = at) -> Any:
-            if number > at or (number == at and not after):
-                raise Crash
-            answer = call()
-            if number == at:
-                raise Crash
-            return answer
-
-        with monkeypatch.context() as patch:
-            made = watch(patch, wrong)
-            with contextlib.suppress(Crash):
-                put(path, 2)
+        made = dying(partial(put, path, 2), at, after)
         found = number_in(path) if path.exists() else None
         assert found in {old, 2}
         seen.add(found)
@@ -110,27 +91,13 @@ MENDS = {
 
 
 @pytest.mark.parametrize("code", MENDS)
-def test_an_error_at_every_system_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, code: int
-) -> None:
+def test_an_error_at_every_system_call(tmp_path: Path, failing: Callable[..., Any], code: int) -> None:
     path = tmp_path / "f"
     at, told = 0, []
     while True:
         put(path, 1)
 
-        def wrong(number: int, name: str, call: Callable[[], Any], at: int = at) -> Any:
-            answer = call() if number != at or name == "close" else None  # it is closed, also when it complains
-            if number == at:
-                raise OSError(code, os.strerror(code))
-            return answer
-
-        error: BaseException | None = None
-        with monkeypatch.context() as patch:
-            made = watch(patch, wrong)
-            try:
-                put(path, 2)
-            except (Unavailable, CommitUnknown) as caught:
-                error = caught
+        made, error = failing(partial(put, path, 2), at, code, (Unavailable, CommitUnknown))
         told.append((made[at] if at < len(made) else "none", type(error).__name__))
         assert number_in(path) == (1 if isinstance(error, Unavailable) else 2), told
         if isinstance(error, Unavailable):
@@ -152,12 +119,8 @@ def test_an_error_at_every_system_call(
     ]
 
 
-def test_what_is_written_is_synced_before_it_gets_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch
-) -> None:
-    with monkeypatch.context() as patch:
-        made = watch(patch, lambda number, name, call: call())
-        put(tmp_path / "f", 1)
+def test_what_is_written_is_synced_before_it_gets_its_name(tmp_path: Path, watch: Callable[..., list[str]]) -> None:
+    made = watch(lambda: put(tmp_path / "f", 1), lambda number, name, call: call())
     order = [name for name in made if name in {"pwrite", "fsync", "replace"}]
     writes = order.count("pwrite")
     assert writes > 5

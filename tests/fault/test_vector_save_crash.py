@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ from lakelet.vector import index as index_module
 from lakelet.vector.index import VectorIndex
 
 DIM = 8
-
-
-Watch = Callable[[pytest.MonkeyPatch, Callable[[int, str, Callable[[], Any]], Any]], list[str]]
-
-
-class Crash(BaseException):
-    """The process is dead: nothing that it does from now on reaches the file system."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,10 +51,9 @@ def number_in(path: Path) -> int:
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("old", [None, 1])
 def test_a_crash_at_every_system_call_of_a_save(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, after: bool, old: int | None
+    tmp_path: Path, dying: Callable[..., list[str]], after: bool, old: int | None
 ) -> None:
     """Nothing is cleaned up: the dead do not."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the process dies here, not the machine
     first, second, third = (numbered(number) for number in (1, 2, 3))
     at, seen = 0, set()
     while True:
@@ -72,18 +63,7 @@ def test_a_crash_at_every_system_call_of_a_save(
         if old is not None:
             first.save(path)
 
-        def wrong(number: int, name: str, call: Callable[[], Any], at: int = at) -> Any:
-            if number > at or (number == at and not after):
-                raise Crash
-            answer = call()
-            if number == at:
-                raise Crash
-            return answer
-
-        with monkeypatch.context() as patch:
-            made = watch(patch, wrong)
-            with contextlib.suppress(Crash):
-                second.save(path)
+        made = dying(partial(second.save, path), at, after)
         found = number_in(path) if path.exists() else None
         assert found in {old, 2}
         seen.add(found)
@@ -100,7 +80,7 @@ def test_a_crash_at_every_system_call_of_a_save(
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_an_error_at_every_system_call_of_a_save(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, code: int, mapped: bool
+    tmp_path: Path, failing: Callable[..., Any], code: int, mapped: bool
 ) -> None:
     """The index itself goes on, also when it is mapped from the very file."""
     path = tmp_path / "f"
@@ -110,19 +90,7 @@ def test_an_error_at_every_system_call_of_a_save(
     while True:
         first.save(path)
 
-        def wrong(number: int, name: str, call: Callable[[], Any], at: int = at) -> Any:
-            answer = call() if number != at or name == "close" else None
-            if number == at:
-                raise OSError(code, os.strerror(code))
-            return answer
-
-        error: BaseException | None = None
-        with monkeypatch.context() as patch:
-            made = watch(patch, wrong)
-            try:
-                second.save(path)
-            except (Unavailable, CommitUnknown) as caught:
-                error = caught
+        made, error = failing(partial(second.save, path), at, code, (Unavailable, CommitUnknown))
         kinds.add(type(error))
         assert number_in(path) == (1 if isinstance(error, Unavailable) else 2), made[at:]
         assert len(first) == 126

@@ -344,13 +344,19 @@ def test_a_merge_of_rows_that_all_go_meanwhile(gate: Gate) -> None:
     assert index.memory()["vectors"] == 5 * 4 * DIM
 
 
-def test_a_large_batch_is_built_while_others_read_and_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[VectorIndex, Gate, threading.Thread]:
+    """An index of 20 rows of tenant a while 400 more are being built, which the gate holds up."""
     index = VectorIndex(DIM, threads=1)
     index.add(rows(20), tenants="a")
     gate = Gate(monkeypatch, "built")
     thread = threading.Thread(target=lambda: index.add(rows(400, 1), tenants="a"), daemon=True)
     thread.start()
     assert gate.begun.wait(SECONDS)
+    return index, gate, thread
+
+
+def test_a_large_batch_is_built_while_others_read_and_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, gate, thread = held_up(monkeypatch)
 
     def act() -> None:
         assert sorted(seen(index, "a")) == list(range(20))
@@ -368,12 +374,7 @@ def test_a_large_batch_is_built_while_others_read_and_write(monkeypatch: pytest.
 
 def test_a_tenant_dropped_while_its_large_batch_is_built_sees_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch was acknowledged after the drop, so nothing may have taken its rows from the tenant."""
-    index = VectorIndex(DIM, threads=1)
-    index.add(rows(20), tenants="a")
-    gate = Gate(monkeypatch, "built")
-    thread = threading.Thread(target=lambda: index.add(rows(400, 1), tenants="a"), daemon=True)
-    thread.start()
-    assert gate.begun.wait(SECONDS)
+    index, gate, thread = held_up(monkeypatch)
     in_time(lambda: index.drop_tenant("a"))
     gate.let_go.set()
     thread.join(SECONDS)
