@@ -40,7 +40,7 @@ NEARLY_ALL: Final = 0.9
 """Lists of a greater share of the rows are searched as all rows are."""
 BLOCK_ROWS: Final = 65_536
 """Rows that queries are compared with at a time."""
-LEAST_ROWS: Final = 256
+LEAST_ROWS: Final = 64
 """Shorter lists are scored whole."""
 LEAST_CANDIDATES: Final = 24
 

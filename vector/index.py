@@ -6,6 +6,7 @@ Writers take a lock and replace values; readers take the tuple of units as it is
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -251,9 +252,7 @@ class VectorIndex:
         wanted = checked_vectors(queries, self.dim, self._settings.metric, "queries")
         _check_k(k, ef, threads)
         selectors = self._selectors(tenant)
-        best_ids, best_distances = np.empty((len(wanted), k), np.int64), np.empty((len(wanted), k), np.float32)
-        best_ids.fill(-1)
-        best_distances.fill(np.inf)
+        best_ids, best_distances = _nothing_found(len(wanted), k)
         units = self._units.now
         if threads == 1 or len(wanted) < 2:
             self._search(units, selectors, wanted, k, ef, exact, best_ids, best_distances)
@@ -406,7 +405,22 @@ class VectorIndex:
                 unit.rows.search(queries, posting, plan, split, packed, best_ids, best_distances)
 
 
+def _nothing_found(queries: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k nearest of each query before any row was met, (queries, k) both."""
+    if queries == 1:  # to copy is quicker than to fill
+        ids, distances = _nothing_found_for_one(k)
+        return ids.copy(), distances.copy()
+    return np.full((queries, k), -1, np.int64), np.full((queries, k), np.inf, np.float32)
+
+
+@lru_cache(16)
+def _nothing_found_for_one(k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    return np.full((1, k), -1, np.int64), np.full((1, k), np.inf, np.float32)
+
+
 def _check_k(k: Any, ef: Any, threads: Any) -> None:
+    if ef is None and type(k) is type(threads) is int and 1 <= k <= VECTOR_K and threads == 1:
+        return
     for name, value in (("k", k), ("ef", ef), ("threads", threads)):
         if name == "ef" and value is None:
             continue

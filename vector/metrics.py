@@ -90,14 +90,14 @@ def checked_vectors(vectors: Any, dim: int, metric: Metric, what: str) -> NDArra
     if vectors.dtype != np.float32:
         raise InvalidInput(f"{what}: dtype {vectors.dtype}, expected float32; convert with .astype(np.float32)")
     if vectors.ndim == 1:
-        vectors = vectors.reshape(1, -1)
+        vectors = vectors[None]
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise InvalidInput(f"{what}: shape {vectors.shape}, expected (n, {dim}), the dimension of this index")
     source = np.ascontiguousarray(vectors)
     if not source.flags.writeable:  # another type to Numba, which would compile every kernel once more
         source = source.copy()
     out = np.empty(source.shape, np.float32)
-    wrong, row = _prepare(source, metric is Metric.COSINE, out)
+    wrong, row = _prepare(source, metric == COSINE, out)
     if wrong == NOT_FINITE:
         raise InvalidInput(f"{what}: row {row} holds NaN or inf; every number must be finite")
     if wrong == TOO_LONG:

@@ -82,13 +82,14 @@ def choose(
     ``fan``: what the tree is like; ``graph``: there is a graph over these rows. ``ef`` replaces the fitted number of
     candidates, and rows to score grow as it does.
     """
-    vector_ns = 15.0 + 0.15 * dim
+    vector_ns = 15.0 + 0.15 * dim  # in a near cache
+    far_ns = 15.0 + 0.30 * dim  # half in one, as rows of an index are in the mean
     code_ns = 2.0 + 4.0 * blocks  # of a list that lies scattered; in a row it is half of that, and changes no choice
     centroid_ns = 2.0 + 0.015 * dim
     usual = budget.candidates(rows) * max(1.0, k / USUAL_K)
     candidates = max(k, ef if ef is not None else round(usual))
-    ranking_ns = min(candidates, rows) * vector_ns
-    ways = [(rows * vector_ns, Way.EXACT, rows)]
+    ranking_ns = min(candidates, rows) * far_ns
+    ways = [(rows * far_ns, Way.EXACT, rows)]
     if not exact:
         ways.append((QUERY_NS + rows * code_ns + ranking_ns, Way.CODES, rows))
         if fan.cells:

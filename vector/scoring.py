@@ -28,7 +28,9 @@ FIELDS: Final = 18
 """Of a unit's table: addresses of its arrays, then their sizes. A kernel takes one array in place of eighteen
 arguments, each of which would cost a search 0.15 µs; the unit keeps the arrays alive."""
 AHEAD_ROWS: Final = 48
-"""Codes are fetched so many rows ahead of the one being scored."""
+"""Codes are fetched so many rows ahead of the one being scored,"""
+AHEAD_VECTORS: Final = 4
+"""and vectors so many."""
 
 
 @inlined
@@ -108,11 +110,13 @@ def _rank(
     """Offer the first ``count`` places to the k nearest, by their true distances to the query at an address."""
     dim, vectors, metric = table[DIM], table[VECTORS], table[METRIC]
     row_bytes = dim * 4
-    for i in range(count):
-        if i + 2 < count:
-            ahead = vectors + np.int64(places[i + 2]) * row_bytes
+    for i in range(-AHEAD_VECTORS, count):
+        if i + AHEAD_VECTORS < count:
+            ahead = vectors + np.int64(places[i + AHEAD_VECTORS]) * row_bytes
             for line in range(0, row_bytes, 64):
                 prefetch(ahead + line)
+        if i < 0:
+            continue
         row = np.int64(places[i])
         distance = _distance(metric, query, vectors + row * row_bytes, dim)
         if distance <= best_distances[best_distances.shape[0] - 1]:
@@ -198,10 +202,13 @@ def exact(
     live = carray(pointer(table[LIVE]), table[ROWS], np.uint8)
     for turn in range(queries.shape[0]):
         query_at = queries[turn].ctypes.data
-        for i in range(positions.shape[0]):
-            ahead = vectors_at + np.int64(positions[min(i + 2, positions.shape[0] - 1)]) * dim * 4
-            for line in range(0, dim * 4, 64):
-                prefetch(ahead + line)
+        for i in range(-AHEAD_VECTORS, positions.shape[0]):
+            if i + AHEAD_VECTORS < positions.shape[0]:
+                ahead = vectors_at + np.int64(positions[i + AHEAD_VECTORS]) * dim * 4
+                for line in range(0, dim * 4, 64):
+                    prefetch(ahead + line)
+            if i < 0:
+                continue
             place = positions[i]
             if live[place] and not (removed.shape[0] > 0 and holds(removed, place)):
                 row = np.int64(place)

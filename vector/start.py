@@ -1,7 +1,7 @@
 """Getting the kernels ready: compiled once for a machine, loaded from Numba's cache ever after.
 
 Each is called on a few rows, so that the first search of a process is as quick as the next. Compiling takes seconds
-and is announced: a bar on a terminal, a line in the log ``lakelet`` elsewhere.
+and is announced, a bar on a terminal and a line in the log ``lakelet``; loading is not, however long it takes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numba.core.event import Event, Listener, install_listener
 
-from ..lake.limits import PROGRESS_DELAY_SECONDS
 from ..lake.progress import shown
 from .ascending import difference, intersection, union
 from .building import Settings, built
@@ -28,6 +28,8 @@ from .segment import ALL_CODE, NOT_PACKED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..lake.progress import Progress
+
 __all__ = ["kernels_ready"]
 
 ROWS: Final = 320
@@ -35,6 +37,20 @@ DIM: Final = 8
 STAGE: Final = "compiling vector kernels, once for this machine"
 _lock = threading.Lock()
 _ready = False
+
+
+class _Announcer(Listener):
+    """Says so each time that Numba begins to compile a kernel, which it does not for one that it finds in its cache."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.done, self.compiled = progress, 0, 0
+
+    def on_start(self, event: Event) -> None:
+        self.compiled += 1
+        self.progress(STAGE, self.done, len(STEPS))
+
+    def on_end(self, event: Event) -> None:
+        self.progress(STAGE, self.done, len(STEPS))
 
 
 def kernels_ready() -> None:
@@ -45,12 +61,12 @@ def kernels_ready() -> None:
             return
         settings = Settings(DIM, Metric.L2, layout(DIM, 0), 0, 1)
         began_seconds = time.monotonic()
-        with shown(None) as progress:
-            for done, step in enumerate(STEPS):
-                progress(STAGE, done, len(STEPS))
+        with shown(None) as progress, install_listener("numba:compile", _Announcer(progress)) as announcer:
+            for step in STEPS:
                 step(settings)
-        took_seconds = time.monotonic() - began_seconds
-        if took_seconds > 4 * PROGRESS_DELAY_SECONDS:
+                announcer.done += 1
+        if announcer.compiled:
+            took_seconds = time.monotonic() - began_seconds
             logging.getLogger("lakelet").info("%s: took %.1f s", STAGE, took_seconds)
         _ready = True
 
