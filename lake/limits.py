@@ -78,7 +78,7 @@ VECTOR_DELTA_ROWS: Final = 4_096
 VECTOR_BULK_ROWS: Final = 8_192
 """A batch of so many rows becomes a segment at once."""
 VECTOR_ROW_BYTES: Final = 140
-"""What a row may take beside its vector before copies of codes are made that speed up searches of large tenants."""
+"""What a row may take beside its vector, copies included that speed up searches of large and of small tenants."""
 VECTOR_PREDICATE_BYTES: Final = 64 * 2**20
 """Lists of predicates over tenants kept a segment."""
 VECTOR_PREDICATES: Final = 1_024

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .codes import CodeLayout
     from .labels import Grants, LabelTable
     from .nodes import Nodes
+    from .planner import Way
     from .predicates import Predicate
     from .subtree import SubTree
 
@@ -100,8 +101,12 @@ class Delta:
         """None: a delta has no tree."""
         return NO_SUBTREE
 
-    def copies(self, selector: int | Predicate, posting: Posting) -> NDArray[np.uint8]:
-        """None: a delta's rows come and go too soon."""
+    def is_copied(self, selector: int | Predicate, posting: Posting) -> bool:
+        """False: a delta's rows come and go too soon."""
+        return False
+
+    def copies(self, selector: int | Predicate, posting: Posting, way: Way) -> NDArray[np.uint8]:
+        """None."""
         return NOT_PACKED
 
     def search_graph(self, *_: object) -> bool:

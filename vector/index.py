@@ -23,7 +23,7 @@ from .metrics import checked_vectors, metric_named
 from .planner import NO_FAN, SHORT_LIST_ROWS, Plan, Way, choose
 from .postings import count_live, folded
 from .predicates import Predicate
-from .segment import ALL_CODE, NOT_PACKED, Segment
+from .segment import ALL_CODE, Segment
 from .start import kernels_ready
 from .stored import Contents, opened, taken, written
 from .subtree import NO_SUBTREE
@@ -276,7 +276,7 @@ class VectorIndex:
             for selector in self._selectors(tenant):
                 posting = self._posting(unit, selector)
                 if posting.rows:
-                    plan = self._plan(unit, selector, posting.rows, k, ef, exact)
+                    plan = self._plan(unit, selector, posting, k, ef, exact)
                     kind = "segment" if isinstance(unit, Segment) else "delta"
                     steps.append(
                         Step(
@@ -374,11 +374,11 @@ class VectorIndex:
             return unit.posting(selector)
         return unit.selected(selector, self._labels)
 
-    def _plan(self, unit: Unit, selector: Selector, rows: int, k: int, ef: int | None, exact: bool) -> Plan:
+    def _plan(self, unit: Unit, selector: Selector, posting: Posting, k: int, ef: int | None, exact: bool) -> Plan:
         fan = unit.fan if isinstance(unit, Segment) else NO_FAN
         graph = selector == ALL_CODE and isinstance(unit, Segment) and unit.graph is not None
-        blocks = self._settings.layout.blocks
-        return choose(rows, k, ef, exact, unit.budget, fan, graph, self.dim, blocks)
+        blocks, copied = self._settings.layout.blocks, unit.is_copied(selector, posting)
+        return choose(posting.rows, k, ef, exact, unit.budget, fan, graph, self.dim, blocks, copied)
 
     def _search(
         self,
@@ -396,12 +396,12 @@ class VectorIndex:
                 posting = self._posting(unit, selector)
                 if not posting.rows:
                     continue
-                plan = self._plan(unit, selector, posting.rows, k, ef, exact)
+                plan = self._plan(unit, selector, posting, k, ef, exact)
                 if plan.way is Way.GRAPH and unit.search_graph(queries, plan.candidates, best_ids, best_distances):
                     continue
                 walked = plan.way in (Way.TREE, Way.GRAPH)
                 split = unit.subtree(selector, posting, SHORT_LIST_ROWS) if walked else NO_SUBTREE
-                packed = unit.copies(selector, posting) if walked else NOT_PACKED
+                packed = unit.copies(selector, posting, plan.way)
                 unit.rows.search(queries, posting, plan, split, packed, best_ids, best_distances)
 
 

@@ -27,6 +27,8 @@ QUERY_NS: Final = 3_500.0
 """To round a query for codes; and once more to choose among short-lists."""
 LIST_NS: Final = 6.0
 """To sort a short-list in among the others, once its centroid was scored."""
+COPY_QUERY_NS: Final = 700.0
+"""To round a query for copies."""
 GRAPH_STEPS: Final = 2.5
 """Distances that hnswlib computes for a candidate, by the logarithm of the rows to base 2."""
 
@@ -38,6 +40,8 @@ class Way(Enum):
     """True distances of all rows."""
     CODES = "codes"
     """Estimates of all rows by their codes, true distances of the best."""
+    COPIES = "copies"
+    """Estimates of all rows by copies of their vectors in bytes, true distances of the best."""
     TREE = "tree"
     """Estimates of the rows in the nearest short-lists, true distances of the best."""
     GRAPH = "graph"
@@ -51,11 +55,6 @@ class Plan(NamedTuple):
     candidates: int
     budget_rows: int
     cost_microseconds: float
-
-    @property
-    def exact(self) -> bool:
-        """Whether true distances of all rows are computed."""
-        return self.way is Way.EXACT
 
 
 class Fan(NamedTuple):
@@ -75,29 +74,41 @@ NO_FAN: Final = Fan(0, 0)
 
 @lru_cache(4096)
 def choose(
-    rows: int, k: int, ef: int | None, exact: bool, budget: Budget, fan: Fan, graph: bool, dim: int, blocks: int
+    rows: int,
+    k: int,
+    ef: int | None,
+    exact: bool,
+    budget: Budget,
+    fan: Fan,
+    graph: bool,
+    dim: int,
+    blocks: int,
+    copied: bool = False,
 ) -> Plan:
     """The plan for a list of ``rows`` rows of ``dim`` dimensions with codes of ``blocks`` blocks.
 
-    ``fan``: what the tree is like; ``graph``: there is a graph over these rows. ``ef`` replaces the fitted number of
-    candidates, and rows to score grow as it does.
+    ``fan``: what the tree is like; ``graph``: there is a graph over these rows; ``copied``: their vectors are copied.
+    ``ef`` replaces the fitted number of candidates, and rows to score grow as it does.
     """
     vector_ns = 15.0 + 0.15 * dim  # in a near cache
     far_ns = 15.0 + 0.30 * dim  # half in one, as rows of an index are in the mean
     code_ns = 2.0 + 4.0 * blocks  # of a list that lies scattered; in a row it is half of that, and changes no choice
-    centroid_ns = 2.0 + 0.015 * dim
     usual = budget.candidates(rows) * max(1.0, k / USUAL_K)
     candidates = max(k, ef if ef is not None else round(usual))
     ranking_ns = min(candidates, rows) * far_ns
-    ways = [(rows * far_ns, Way.EXACT, rows)]
+    ways = [(rows * far_ns, Way.EXACT, candidates, rows)]
     if not exact:
-        ways.append((QUERY_NS + rows * code_ns + ranking_ns, Way.CODES, rows))
-        if fan.cells:
-            scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
-            lists_ns = fan.lists(rows) * (centroid_ns + LIST_NS)  # most centroids are scored, if few rows are
-            ways.append((2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns, Way.TREE, scored))
-            if graph:  # its budget is the tree's, should too many of the rows that the graph names be deleted
-                steps = GRAPH_STEPS * math.log2(max(rows, 2))
-                ways.append((candidates * steps * vector_ns, Way.GRAPH, scored))
-    cost_ns, way, scored = min(ways, key=lambda each: each[0])
-    return Plan(way, candidates, scored, cost_ns / 1000)
+        ways.append((QUERY_NS + rows * code_ns + ranking_ns, Way.CODES, candidates, rows))
+    if copied and not exact:
+        few = max(k, ef if ef is not None else k + 2 + k // 5)  # bytes hardly err
+        copies_ns = rows * (4.0 + 0.03 * dim)
+        ways.append((COPY_QUERY_NS + copies_ns + min(few, rows) * far_ns, Way.COPIES, few, rows))
+    if fan.cells and not exact:
+        scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
+        lists_ns = fan.lists(rows) * (2.0 + 0.015 * dim + LIST_NS)  # most centroids are scored, if few rows are
+        ways.append((2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns, Way.TREE, candidates, scored))
+        if graph:  # its budget is the tree's, should too many of the rows that the graph names be deleted
+            steps = GRAPH_STEPS * math.log2(max(rows, 2))
+            ways.append((candidates * steps * vector_ns, Way.GRAPH, candidates, scored))
+    cost_ns, way, ranked, scored = min(ways, key=lambda each: each[0])
+    return Plan(way, ranked, scored, cost_ns / 1000)

@@ -17,7 +17,7 @@ from .simd import dot, estimate, estimate_four, pointer, prefetch, squared, uint
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COSINE", "INNER", "L2", "estimate_ranks", "exact", "nearest"]
+__all__ = ["COSINE", "INNER", "L2", "estimate_ranks", "exact", "nearest", "rank"]
 
 L2: Final = 0
 INNER: Final = 1
@@ -98,7 +98,7 @@ def _score_rows(
 
 
 @inlined
-def _rank(
+def rank(
     table: NDArray[np.int64],
     query: int,
     places: NDArray[np.uint32],
@@ -184,7 +184,7 @@ def nearest(
         if count > ef:
             keep_least(estimates, places, count, ef)
             count = ef
-        _rank(table, query.ctypes.data, places, count, ids, best_ids[turn], best_distances[turn])
+        rank(table, query.ctypes.data, places, count, ids, best_ids[turn], best_distances[turn])
 
 
 @compiled

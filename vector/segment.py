@@ -13,8 +13,9 @@ import numpy as np
 
 from ..lake.kernels import compiled
 from ..lake.limits import VECTOR_PREDICATE_BYTES, VECTOR_PREDICATES, VECTOR_ROW_BYTES
+from .copies import copied, copy_bytes, nearest_copied
 from .labels import PUBLIC_CODE
-from .planner import Fan
+from .planner import Fan, Way
 from .postings import NONE, FrozenPostings, Posting
 from .predicates import selected
 from .scoring import exact, nearest
@@ -36,9 +37,9 @@ __all__ = ["ALL_CODE", "NOT_PACKED", "Rows", "Segment", "find_ids"]
 
 NOT_PACKED: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
 PACKED_ROWS = 2_048
-"""Shorter lists are not packed: they stay in a near cache by themselves."""
+"""Of lists that are not shorter, records are copied; of shorter ones the vectors, as bytes."""
 PACKED_SHARE = 0.5
-"""Nor are lists of more than this share of a segment's rows."""
+"""Lists of more than this share of a segment's rows are not copied: they hardly lie scattered."""
 ENTRY_BYTES = 20
 """Of a short-list in a sub-tree."""
 ALL_CODE = -1
@@ -112,28 +113,20 @@ class Rows:
         best_distances: NDArray[np.float32],
     ) -> None:
         """Offer the rows of a posting list to the k nearest of each query; ``split`` is its base's sub-tree and
-        ``packed`` copies of its base's records, if any.
+        ``packed`` what is copied of its base, if anything.
         """
-        lists = [(posting.base, posting.removed, split, packed)] if len(posting.base) else []
-        if len(posting.added):
-            lists.append((posting.added, NONE, NO_SUBTREE, NOT_PACKED))
-        for positions, removed, below, copies in lists:
-            if plan.exact:
-                exact(queries, self.table, positions, removed, best_ids, best_distances)
-            else:
-                candidates, budget_rows = plan.candidates, plan.budget_rows
-                nearest(
-                    queries,
-                    self.table,
-                    positions,
-                    removed,
-                    below,
-                    copies,
-                    candidates,
-                    budget_rows,
-                    best_ids,
-                    best_distances,
-                )
+        table, (base, added, removed), (way, candidates, budget_rows, _) = self.table, posting, plan
+        best = best_ids, best_distances
+        if way is Way.COPIES:
+            nearest_copied(queries, table, base, removed, packed, candidates, *best)
+        elif way is Way.EXACT:
+            exact(queries, table, base, removed, *best)
+        else:
+            nearest(queries, table, base, removed, split, packed, candidates, budget_rows, *best)
+        if len(added) and way in (Way.COPIES, Way.EXACT):
+            exact(queries, table, added, NONE, *best)
+        elif len(added):
+            nearest(queries, table, added, NONE, NO_SUBTREE, NOT_PACKED, candidates, budget_rows, *best)
 
 
 @dataclass(slots=True, eq=False)
@@ -150,13 +143,13 @@ class Segment:
     everything: NDArray[np.uint32] | None = None
     deleted: int = 0
     packed: dict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]] = field(init=False)
+    copied_rows: int = field(init=False)
     fan: Fan = field(init=False)
 
     def __post_init__(self) -> None:
         below = self.rows.nodes.child_count
         self.fan = Fan(int(below[0]), int(np.count_nonzero(below == 0)))
-        self.packed = {}
-        self.packed = self._packed()
+        self._pack()
 
     def __len__(self) -> int:
         return len(self.rows.ids)
@@ -170,7 +163,7 @@ class Segment:
         """Give each list the code that stands at its own in ``codes``; for a segment that nobody reads yet."""
         if codes != list(range(len(codes))):
             self.postings = self.postings.recoded(codes)
-            self.packed = self._packed()
+            self._pack()
 
     def find(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of live rows by id, -1 where there is none."""
@@ -210,12 +203,13 @@ class Segment:
             kept = self.subtrees[selector] = (posting.base, subtree(posting.base, self.rows.nodes, cap_rows))
         return kept[1]
 
-    def _packed(self) -> dict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]]:
-        """Records copied for the longest lists, in the order of the list, as far as VECTOR_ROW_BYTES leaves room.
+    def _pack(self) -> None:
+        """Decide what is copied, as far as VECTOR_ROW_BYTES leaves room: records of the longest lists, in the order of
+        the list, and vectors of the shortest, as bytes, once these are searched.
 
-        Records of a list that lies scattered cost a cache miss each, copies stand in a row. Lists of most of the rows
-        are left out: they hardly lie scattered.
+        Rows of a list lie scattered and cost a cache miss each, copies stand in a row.
         """
+        self.packed = {}
         lists, rows = self.postings, len(self)
         taken = sum(nbytes for what, nbytes in self.nbytes().items() if what not in ("vectors", "graph"))
         lengths = np.diff(lists.offsets)
@@ -230,12 +224,28 @@ class Segment:
                 base = lists.get(code).base
                 packed[code] = (base, self.rows.records[base])
                 left -= need
-        return packed
+        self.packed = packed
+        shortest = np.sort(lengths[lengths > 0])
+        fit = int(np.searchsorted(np.cumsum(shortest) * copy_bytes(self.rows.vectors.shape[1]), left, side="right"))
+        self.copied_rows = min(int(shortest[fit]) if fit < len(shortest) else rows, PACKED_ROWS) - 1
 
-    def copies(self, selector: int | Predicate, posting: Posting) -> NDArray[np.uint8]:
-        """The packed records of a list's base; none where there are none, or the base is not what it was."""
-        kept = self.packed.get(selector) if isinstance(selector, int) else None
-        return NOT_PACKED if kept is None or kept[0] is not posting.base else kept[1]
+    def is_copied(self, selector: int | Predicate, posting: Posting) -> bool:
+        """Whether vectors of a list's base are copied once it is searched."""
+        return isinstance(selector, int) and selector != ALL_CODE and len(posting.base) <= self.copied_rows
+
+    def copies(self, selector: int | Predicate, posting: Posting, way: Way) -> NDArray[np.uint8]:
+        """What this way reads that is copied of a list's base, made now if it is bytes; none where nothing is."""
+        if not isinstance(selector, int) or (way is Way.COPIES) != (len(posting.base) < PACKED_ROWS):
+            return NOT_PACKED
+        kept = self.packed.get(selector)
+        if kept is not None and kept[0] is posting.base:
+            return kept[1]
+        if way is not Way.COPIES:
+            return NOT_PACKED
+        rows = self.rows
+        made = copied(rows.vectors[posting.base], rows.mean, int(rows.metric))
+        self.packed[selector] = (posting.base, made)
+        return made
 
     def search_graph(
         self,

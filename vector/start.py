@@ -18,6 +18,7 @@ from ..lake.progress import shown
 from .ascending import difference, intersection, union
 from .building import Settings, built
 from .codes import layout
+from .copies import copied
 from .delta import Delta
 from .metrics import Metric, checked_vectors
 from .nodes import no_nodes
@@ -85,9 +86,10 @@ def _build(settings: Settings) -> None:
     segment.find(ids[:1])
     posting = segment.posting(ALL_CODE)
     best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
-    for way in (Way.EXACT, Way.CODES, Way.TREE):
-        split = segment.subtree(ALL_CODE, posting, SHORT_LIST_ROWS)
-        segment.rows.search(_rows()[:1], posting, Plan(way, 8, 64, 0.0), split, NOT_PACKED, best_ids, best_distances)
+    split, copies = segment.subtree(ALL_CODE, posting, SHORT_LIST_ROWS), copied(_rows(), segment.rows.mean, Metric.L2)
+    for way in (Way.EXACT, Way.CODES, Way.COPIES, Way.TREE):
+        packed = copies if way is Way.COPIES else NOT_PACKED
+        segment.rows.search(_rows()[:1], posting, Plan(way, 8, 64, 0.0), split, packed, best_ids, best_distances)
 
 
 def _revise(settings: Settings) -> None:

@@ -50,7 +50,6 @@ def test_the_way_is_the_cheapest_that_there_is(case: dict[str, Any]) -> None:
     flat = plan(**case, fan=NO_FAN)
     true = plan(**case, exact=True)
     assert true.way is Way.EXACT
-    assert true.exact
     assert flat.way in (Way.EXACT, Way.CODES)
     assert every.cost_microseconds <= flat.cost_microseconds <= true.cost_microseconds
     assert every.way is Way.TREE or every == flat
@@ -63,7 +62,21 @@ def test_the_way_is_the_cheapest_that_there_is(case: dict[str, Any]) -> None:
         assert 0 < made.budget_rows <= case["rows"]
         assert made.cost_microseconds > 0
         assert made.way is Way.TREE or made.budget_rows == case["rows"]
-        assert made.exact == (made.way is Way.EXACT)
+
+
+@given(CASES)
+def test_copies_are_read_where_that_is_cheaper(case: dict[str, Any]) -> None:
+    without, made = plan(**case), plan(**case, copied=True)
+    assert made.cost_microseconds <= without.cost_microseconds
+    assert made == without or made.way is Way.COPIES
+    assert made.candidates >= max(case["k"], case["ef"] or 0)
+    assert plan(**case, copied=True, exact=True) == plan(**case, exact=True)
+
+
+def test_of_copied_lists_only_those_of_a_few_rows_are_read_whole() -> None:
+    assert [plan(rows, copied=True).way for rows in (1, 10, 40, 200, 2000)] == [Way.EXACT] * 2 + [Way.COPIES] * 3
+    assert plan(200, copied=True).candidates == 14
+    assert plan(200, copied=True, ef=50).candidates == 50
 
 
 @given(CASES)
@@ -76,7 +89,7 @@ def test_plans_are_the_same_every_time(case: dict[str, Any]) -> None:
 
 @given(CASES, st.integers(1, 2000), st.integers(1, 2000))
 def test_a_greater_ef_never_looks_at_less(case: dict[str, Any], one: int, two: int) -> None:
-    low, high = (plan(**(case | {"ef": ef})) for ef in sorted((one, two)))
+    low, high = (plan(**(case | {"ef": ef, "copied": one % 2 > 0})) for ef in sorted((one, two)))
     assert low.candidates <= high.candidates
     assert low.cost_microseconds <= high.cost_microseconds
     if low.way is high.way:
