@@ -53,7 +53,7 @@ def ways_of(segment: Segment, lists: list[Array], queries: Array) -> dict[str, t
     def of(plan: Plan) -> Callable[[int], Array]:
         walked, copies = plan.way is Way.TREE, plan.way is Way.COPIES
         splits = [subtree(each, rows.nodes, SHORT_LIST_ROWS) if walked else NO_SUBTREE for each in lists]
-        packed = [copied(rows.vectors[each], rows.mean, rows.metric) if copies else NOT_PACKED for each in lists]
+        packed = [copied(rows.table, each) if copies else NOT_PACKED for each in lists]
         postings = [Posting(each) for each in lists]
 
         def search(i: int) -> Array:

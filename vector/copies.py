@@ -14,9 +14,9 @@ from numba import carray  # type: ignore[attr-defined]
 from ..lake.kernels import compiled
 from .ascending import holds
 from .candidates import keep_least
-from .nodes import LANES, rounded_query, rounded_rows
-from .scoring import DIM, IDS, INNER, L2, LIVE, MEAN, METRIC, ROWS, rank
-from .simd import float_at, pointer, small_dot
+from .nodes import LANES, rounded_query
+from .scoring import DIM, IDS, INNER, L2, LIVE, MEAN, METRIC, ROWS, VECTORS, rank
+from .simd import dot, float_at, pointer, put_float, small_dot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,18 +32,33 @@ def copy_bytes(dim: int) -> int:
     return HEAD_BYTES + -(-dim // LANES) * LANES
 
 
-def copied(vectors: NDArray[np.float32], mean: NDArray[np.float32], metric: int) -> NDArray[np.uint8]:
-    """Copies of vectors, float32 (n, dim): uint8 (n, copy_bytes)."""
-    apart = vectors if metric == INNER else vectors - mean
-    codes, scale = rounded_rows(apart)
-    out = np.empty((len(vectors), copy_bytes(len(mean))), np.uint8)
-    head = np.zeros((len(vectors), 2), np.float32)
-    head[:, 0] = scale
-    if metric == L2:
-        head[:, 1] = np.einsum("ij,ij->i", apart, apart)
-    elif metric != INNER:
-        head[:, 1] = -2 * (apart @ mean)
-    out[:, :HEAD_BYTES], out[:, HEAD_BYTES:] = head.view(np.uint8), codes.view(np.uint8)
+@compiled
+def _centred(table: NDArray[np.int64], vector: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Write a vector less the mean; under the inner product, whose queries need not lie about it, as it is."""
+    mean = carray(pointer(table[MEAN]), table[DIM], np.float32)
+    for i in range(table[DIM]):
+        out[i] = vector[i] - mean[i] if table[METRIC] != INNER else vector[i]
+
+
+@compiled
+def copied(table: NDArray[np.int64], positions: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Copies of some of a unit's vectors: uint8 (n, copy_bytes)."""
+    dim, metric = table[DIM], table[METRIC]
+    padded = -(-dim // LANES) * LANES
+    vectors = carray(pointer(table[VECTORS]), (table[ROWS], dim), np.float32)
+    apart, words = np.empty(dim, np.float32), np.empty(padded, np.int16)
+    out = np.empty((positions.shape[0], HEAD_BYTES + padded), np.uint8)
+    for i in range(positions.shape[0]):
+        _centred(table, vectors[positions[i]], apart)
+        own, at = np.float32(0), out[i].ctypes.data
+        if metric == L2:
+            own = dot(apart.ctypes.data, apart.ctypes.data, dim)
+        elif metric != INNER:
+            own = np.float32(-2) * dot(apart.ctypes.data, table[MEAN], dim)
+        put_float(at, rounded_query(apart, words))
+        put_float(at + 4, own)
+        for j in range(padded):
+            out[i, HEAD_BYTES + j] = np.uint8(words[j] & 0xFF)
     return out
 
 
@@ -63,15 +78,13 @@ def nearest_copied(
     ``positions`` less ``removed``, both ascending, less rows that are not live. ``candidates``, k at least, are ranked
     by their true distances.
     """
-    dim, width, centred = table[DIM], copies.shape[1], table[METRIC] != INNER
+    width = copies.shape[1]
     ids, live = carray(pointer(table[IDS]), table[ROWS], np.int64), carray(pointer(table[LIVE]), table[ROWS], np.uint8)
-    mean = carray(pointer(table[MEAN]), dim, np.float32)
-    apart, words = np.empty(dim, np.float32), np.empty(width - HEAD_BYTES, np.int16)
+    apart, words = np.empty(table[DIM], np.float32), np.empty(width - HEAD_BYTES, np.int16)
     estimates, places = np.empty(positions.shape[0], np.float32), np.empty(positions.shape[0], np.uint32)
     groups, word_at = words.shape[0] >> 5, words.ctypes.data
     for turn in range(queries.shape[0]):
-        for i in range(dim):
-            apart[i] = queries[turn, i] - mean[i] if centred else queries[turn, i]
+        _centred(table, queries[turn], apart)
         unit, count, at = np.float32(2) * rounded_query(apart, words), 0, copies.ctypes.data
         for i in range(positions.shape[0]):
             if live[positions[i]] and not (removed.shape[0] > 0 and holds(removed, positions[i])):

@@ -18,7 +18,7 @@ from .tree import Tree
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LANES", "Nodes", "no_nodes", "rounded", "rounded_query", "rounded_rows"]
+__all__ = ["LANES", "Nodes", "no_nodes", "rounded", "rounded_query"]
 
 LANES: Final = 32
 """Coordinates are filled up with zeros to a multiple of so many."""
@@ -55,16 +55,12 @@ class Nodes:
 
 def rounded(tree: Tree, mean: NDArray[np.float32]) -> Nodes:
     """The nodes of a tree over rows of this mean, float32 (dim,)."""
-    codes, scale = rounded_rows(tree.centroids - mean)
-    return Nodes(codes, scale, tree.bias, tree.first_child, tree.child_count, tree.lo, tree.hi, tree.variance)
-
-
-def rounded_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Rows, float32 (n, dim), as int8 (n, padded) from -127 to 127; what one of these stands for in each, (n,)."""
-    scale = np.abs(rows).max(axis=1, initial=0.0) / np.float32(GREATEST)
-    codes = np.zeros((len(rows), -(-rows.shape[1] // LANES) * LANES), np.int8)
-    codes[:, : rows.shape[1]] = np.rint(rows / np.where(scale > 0, scale, 1)[:, None])
-    return codes, scale.astype(np.float32)
+    apart = tree.centroids - mean
+    scale = np.abs(apart).max(axis=1, initial=0.0) / np.float32(GREATEST)
+    codes = np.zeros((len(apart), -(-len(mean) // LANES) * LANES), np.int8)
+    codes[:, : len(mean)] = np.rint(apart / np.where(scale > 0, scale, 1)[:, None])
+    shape = tree.first_child, tree.child_count, tree.lo, tree.hi, tree.variance
+    return Nodes(codes, scale.astype(np.float32), tree.bias, *shape)
 
 
 def no_nodes(dim: int) -> Nodes:

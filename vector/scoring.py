@@ -97,7 +97,7 @@ def _score_rows(
     return count
 
 
-@inlined
+@compiled
 def rank(
     table: NDArray[np.int64],
     query: int,

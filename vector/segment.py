@@ -242,8 +242,7 @@ class Segment:
             return kept[1]
         if way is not Way.COPIES:
             return NOT_PACKED
-        rows = self.rows
-        made = copied(rows.vectors[posting.base], rows.mean, int(rows.metric))
+        made = copied(self.rows.table, posting.base)
         self.packed[selector] = (posting.base, made)
         return made
 

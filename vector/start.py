@@ -86,7 +86,7 @@ def _build(settings: Settings) -> None:
     segment.find(ids[:1])
     posting = segment.posting(ALL_CODE)
     best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
-    split, copies = segment.subtree(ALL_CODE, posting, SHORT_LIST_ROWS), copied(_rows(), segment.rows.mean, Metric.L2)
+    split, copies = segment.subtree(ALL_CODE, posting, SHORT_LIST_ROWS), copied(segment.rows.table, posting.base)
     for way in (Way.EXACT, Way.CODES, Way.COPIES, Way.TREE):
         packed = copies if way is Way.COPIES else NOT_PACKED
         segment.rows.search(_rows()[:1], posting, Plan(way, 8, 64, 0.0), split, packed, best_ids, best_distances)

@@ -14,10 +14,11 @@ from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout
 from lakelet.vector.copies import HEAD_BYTES, copied, copy_bytes, nearest_copied
 from lakelet.vector.metrics import Metric, checked_vectors
+from lakelet.vector.nodes import no_nodes
 from lakelet.vector.planner import Plan, Way
 from lakelet.vector.postings import Posting
 from lakelet.vector.scoring import exact
-from lakelet.vector.segment import ALL_CODE, NOT_PACKED, PACKED_ROWS, Segment
+from lakelet.vector.segment import ALL_CODE, NOT_PACKED, PACKED_ROWS, Rows, Segment
 from lakelet.vector.subtree import NO_SUBTREE
 
 ROWS = 600
@@ -45,7 +46,7 @@ def both(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Ids and distances by copies, and by true distances of all."""
     rows, out = segment.rows, []
-    copies = copied(rows.vectors[positions], rows.mean, int(rows.metric))
+    copies = copied(rows.table, positions)
     for by_copies in (True, False):
         ids, apart = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), np.inf, np.float32)
         if by_copies:
@@ -95,14 +96,19 @@ def test_a_few_more_candidates_than_neighbours_are_enough(metric: Metric, dim: i
 def test_a_copy_is_its_vector_to_half_a_step(metric: Metric) -> None:
     vectors, mean = vectors_of(3, 50, 45, metric, 2.0), np.linspace(-1, 1, 45, dtype=np.float32)
     vectors[7] = 0 if metric is Metric.IP else mean  # every coordinate zero
-    copies = copied(vectors, mean, int(metric))
-    assert copies.shape == (50, copy_bytes(45)) == (50, HEAD_BYTES + 64)
-    step = copies[:, :4].copy().view(np.float32)
+    records, ids, live = np.zeros((50, layout(45, 3).record_bytes), np.uint8), np.arange(50), np.ones(50, np.uint8)
+    rows = Rows(vectors, records, ids, live, mean, layout(45, 3), metric, no_nodes(45))
+    positions = np.arange(0, 50, 7, dtype=np.uint32)
+    copies = copied(rows.table, positions)
+    assert copies.shape == (8, copy_bytes(45)) == (8, HEAD_BYTES + 64)
+    step, own = copies[:, :HEAD_BYTES].copy().view(np.float32).T[:, :, None]
     back = copies[:, HEAD_BYTES : HEAD_BYTES + 45].view(np.int8) * step
-    apart = vectors if metric is Metric.IP else vectors - mean
+    apart = (vectors if metric is Metric.IP else vectors - mean)[positions]
     assert (np.abs(back - apart) <= 0.501 * step).all()
-    assert step[7] == 0
+    assert step[1] == 0
     assert not copies[:, HEAD_BYTES + 45 :].any()
+    part = {Metric.L2: (apart**2).sum(axis=1), Metric.COSINE: -2 * apart @ mean, Metric.IP: np.zeros(8)}[metric]
+    np.testing.assert_allclose(own[:, 0], part, rtol=1e-5, atol=1e-4)
 
 
 def tenanted(dim: int, lengths: list[int]) -> tuple[Segment, np.ndarray]:
@@ -136,9 +142,7 @@ def test_copies_follow_their_list_and_each_way_has_its_own() -> None:
     segment, vectors = tenanted(16, [50, 300])
     posting = segment.posting(1)
     made = segment.copies(1, posting, Way.COPIES)
-    np.testing.assert_array_equal(
-        made, copied(segment.rows.vectors[posting.base], segment.rows.mean, int(segment.rows.metric))
-    )
+    np.testing.assert_array_equal(made, copied(segment.rows.table, posting.base))
     assert segment.copies(1, posting, Way.COPIES) is made
     assert segment.copies(1, posting, Way.TREE) is NOT_PACKED, "these are not records"
     other = Posting(posting.base[5:])
