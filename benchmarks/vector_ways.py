@@ -64,7 +64,7 @@ def ways_of(segment: Segment, lists: list[Array], queries: Array) -> dict[str, t
         return search
 
     def planned(**given: Any) -> Plan:
-        usual = {"exact": False, "budget": segment.budget, "fan": segment.fan, "graph": False}
+        usual = {"exact": False, "budget": segment.budget, "fan": segment.fan, "graph": False, "copied": False}
         return choose(rows=length, k=K, ef=None, dim=dim, blocks=blocks, **(usual | given))
 
     budget = segment.budget

@@ -83,7 +83,7 @@ def choose(
     graph: bool,
     dim: int,
     blocks: int,
-    copied: bool = False,
+    copied: bool,
 ) -> Plan:
     """The plan for a list of ``rows`` rows of ``dim`` dimensions with codes of ``blocks`` blocks.
 

@@ -29,7 +29,7 @@ ROWS = 5000
 
 
 def plan(rows: int, **other: Any) -> Plan:
-    usual = {"k": 10, "ef": None, "exact": False, "fan": FAN, "graph": False, "dim": 128, "blocks": 1}
+    usual = {"k": 10, "ef": None, "exact": False, "fan": FAN, "graph": False, "dim": 128, "blocks": 1, "copied": False}
     return choose(rows=rows, budget=POINTS, **(usual | other))
 
 
