@@ -17,7 +17,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
@@ -29,7 +28,7 @@ from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout
 from lakelet.vector.copies import copied
 from lakelet.vector.metrics import Metric
-from lakelet.vector.planner import SHORT_LIST_ROWS, Plan, Way, choose
+from lakelet.vector.planner import SHORT_LIST_ROWS, Plan, Way, ways
 from lakelet.vector.postings import Posting
 from lakelet.vector.segment import NOT_PACKED, Segment
 from lakelet.vector.subtree import NO_SUBTREE, subtree
@@ -42,15 +41,15 @@ QUERIES, CHUNK, ROUNDS = 200, 50, 5
 COPIED_MOST, FLAT_MOST = 2_560, 10_240
 """Longer lists are not copied, by the ways and by the flat scan."""
 ALLOWED = 1.5
+COLUMNS = ("exact", "codes", "copies", "tree", "flat")
+Search = Callable[[int], Array]
 
 
-def ways_of(segment: Segment, lists: list[Array], queries: Array) -> dict[str, tuple[Plan, Callable[[int], Array]]]:
-    """For each way that lists of this length can go, the plan and the search of query i in list i."""
-    rows, length = segment.rows, len(lists[0])
-    dim, blocks = rows.vectors.shape[1], rows.layout.blocks
-    short = length <= COPIED_MOST
+def searches(segment: Segment, lists: list[Array], queries: Array, plans: list[Plan]) -> dict[str, Search]:
+    """For each plan, and for the flat scan, the search of query i in list i."""
+    rows = segment.rows
 
-    def of(plan: Plan) -> Callable[[int], Array]:
+    def of(plan: Plan) -> Search:
         walked, copies = plan.way is Way.TREE, plan.way is Way.COPIES
         splits = [subtree(each, rows.nodes, SHORT_LIST_ROWS) if walked else NO_SUBTREE for each in lists]
         packed = [copied(rows.table, each) if copies else NOT_PACKED for each in lists]
@@ -63,19 +62,8 @@ def ways_of(segment: Segment, lists: list[Array], queries: Array) -> dict[str, t
 
         return search
 
-    def planned(**given: Any) -> Plan:
-        usual = {"exact": False, "budget": segment.budget, "fan": segment.fan, "graph": False, "copied": False}
-        return choose(rows=length, k=K, ef=None, dim=dim, blocks=blocks, **(usual | given))
-
-    budget = segment.budget
-    scored = min(length, round(budget.rows(length)) + 1)
-    ranked = round(budget.candidates(length))
-    plans = {"exact": planned(exact=True), "codes": Plan(Way.CODES, ranked, length, 0.0)}
-    if short:
-        plans["copies"] = Plan(Way.COPIES, planned(copied=True).candidates, length, 0.0)
-    plans["tree"] = Plan(Way.TREE, ranked, scored, 0.0)
-    found = {name: (plan, of(plan)) for name, plan in plans.items()}
-    if length <= FLAT_MOST:
+    found = {plan.way.value: of(plan) for plan in plans}
+    if len(lists[0]) <= FLAT_MOST:
         vectors = [rows.vectors[each] for each in lists]
         half = [np.einsum("ij,ij->i", each, each) / 2 for each in vectors]
 
@@ -84,24 +72,24 @@ def ways_of(segment: Segment, lists: list[Array], queries: Array) -> dict[str, t
             best = np.argpartition(scores, K)[:K]
             return rows.ids[lists[i][best[np.argsort(scores[best])]]]
 
-        found["flat scan, a copy a list"] = plans["exact"], flat
+        found["flat"] = flat
     return found
 
 
-def measured(ways: dict[str, tuple[Plan, Callable[[int], Array]]]) -> dict[str, tuple[float, float]]:
-    """Microseconds a query and recall of each way."""
-    true = [set(ways["exact"][1](i).tolist()) for i in range(QUERIES)]
-    took = {name: np.empty((ROUNDS, QUERIES)) for name in ways}
+def measured(of: dict[str, Search]) -> dict[str, tuple[float, float]]:
+    """Microseconds a query and recall of each search."""
+    took = {name: np.empty((ROUNDS, QUERIES)) for name in of}
     for turn in range(ROUNDS):
         for first in range(0, QUERIES, CHUNK):
-            for name, (_, search) in ways.items():
+            for name, search in of.items():
                 for i in range(first, first + CHUNK):
                     start = time.perf_counter_ns()
                     search(i)
                     took[name][turn, i] = time.perf_counter_ns() - start
+    true = [of["exact"](i) for i in range(QUERIES)]
     found = {}
-    for name, (_, search) in ways.items():
-        recall = float(np.mean([len(true[i] & set(search(i).tolist())) / len(true[i]) for i in range(QUERIES)]))
+    for name, search in of.items():
+        recall = float(np.mean([np.isin(true[i], search(i)).mean() for i in range(QUERIES)]))
         found[name] = float(np.median(took[name], axis=0).mean()) / 1000, recall
     return found
 
@@ -118,22 +106,19 @@ def main() -> int:
     lines, worst = [], 0.0
     for length in LENGTHS:
         lists = [np.sort(rng.choice(len(base), length, replace=False)).astype(np.uint32) for _ in range(QUERIES)]
-        ways = ways_of(segment, lists, queries)
-        found = measured(ways)
-        for copies in (False, True)[: 2 if "copies" in found else 1]:
-            there = {name: found[name] for name in ("exact", "codes", "tree", *(["copies"] if copies else []))}
-            plan = choose(
-                length, K, None, False, segment.budget, segment.fan, False, dim, settings.layout.blocks, copies
-            )
-            worst = max(worst, there[plan.way.value][0] / min(micro for micro, _ in there.values()))
-            lines.append((length, "yes" if copies else "no", plan.way.value, plan.candidates))
-            for name in ("exact", "codes", "copies", "tree", "flat scan, a copy a list"):
-                micro, recall = found.get(name, ("", ""))
-                shown = name in there or name.startswith("flat")
-                lines[-1] += (micro, recall) if shown else ("", "")
+        given_to_all = length, K, None, segment.budget, segment.fan, False, dim, settings.layout.blocks
+        plans = ways(*given_to_all, length <= COPIED_MOST)
+        found = measured(searches(segment, lists, queries, plans))
+        for there in [plans] if length > COPIED_MOST else [ways(*given_to_all, False), plans]:
+            taken = min(there, key=lambda plan: plan.cost_microseconds)
+            names = [plan.way.value for plan in there]
+            worst = max(worst, found[taken.way.value][0] / min(found[name][0] for name in names))
+            lines.append((length, "yes" if "copies" in names else "no", taken.way.value, taken.candidates))
+            for name in COLUMNS:
+                lines[-1] += found.get(name, ("", "")) if name in (*names, "flat") else ("", "")
         print(length, found, flush=True)
     columns = ["rows of the list", "copied", "the planner takes", "candidates"]
-    for name in ("exact", "codes", "copies", "tree", "flat"):
+    for name in COLUMNS:
         columns += [f"{name} µs", "recall"]
     text = f"The planner's way takes {worst:.2f} times the quickest at most ({ALLOWED} allowed).\n\n"
     sections = [text + markdown_table(tuple(columns), lines)]

@@ -58,7 +58,7 @@ def copied(table: NDArray[np.int64], positions: NDArray[np.uint32]) -> NDArray[n
         put_float(at, rounded_query(apart, words))
         put_float(at + 4, own)
         for j in range(padded):
-            out[i, HEAD_BYTES + j] = np.uint8(words[j] & 0xFF)
+            out[i, HEAD_BYTES + j] = words[j]
     return out
 
 

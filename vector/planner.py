@@ -1,8 +1,8 @@
-"""Which way a search of one posting list goes: true distances of all rows, codes of all rows, or best-first.
+"""Which way a search of one posting list goes: true distances of all rows, copies or codes of all rows, or best-first.
 
-The choice is the least of three estimates, made of the list's exact length and the costs of the kernels as
-``benchmarks/vector_kernels.py`` measures them. The figures are constants, not readings of the running machine, so that
-one index gives one answer everywhere.
+The choice is the least of their estimates, made of the list's exact length and the costs of the kernels as
+``benchmarks/vector_kernels.py`` and ``vector_ways.py`` measure them. The figures are constants, not readings of the
+running machine, so that one index gives one answer everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .subtree import FILL_ROWS
 if TYPE_CHECKING:
     from .budget import Budget
 
-__all__ = ["NO_FAN", "SHORT_LIST_ROWS", "Fan", "Plan", "Way", "choose"]
+__all__ = ["NO_FAN", "SHORT_LIST_ROWS", "Fan", "Plan", "Way", "choose", "ways"]
 
 USUAL_K: Final = 10
 """What budgets are fitted for; more neighbours take candidates in proportion, and rows with the root of it."""
@@ -72,6 +72,44 @@ class Fan(NamedTuple):
 NO_FAN: Final = Fan(0, 0)
 
 
+def ways(
+    rows: int,
+    k: int,
+    ef: int | None,
+    budget: Budget,
+    fan: Fan,
+    graph: bool,
+    dim: int,
+    blocks: int,
+    copied: bool,
+) -> list[Plan]:
+    """The plans that there are for a list of ``rows`` rows of ``dim`` dimensions with codes of ``blocks`` blocks.
+
+    ``fan``: what the tree is like; ``graph``: there is a graph over these rows; ``copied``: their vectors are copied.
+    ``ef`` replaces the fitted number of candidates, and rows to score grow as it does. The first is exact.
+    """
+    vector_ns = 15.0 + 0.15 * dim  # in a near cache
+    far_ns = 15.0 + 0.30 * dim  # half in one, as rows of an index are in the mean
+    code_ns = 2.0 + 4.0 * blocks  # of a list that lies scattered; in a row it is half of that, and changes no choice
+    usual = budget.candidates(rows) * max(1.0, k / USUAL_K)
+    candidates = max(k, ef if ef is not None else round(usual))
+    ranking_ns = min(candidates, rows) * far_ns
+    found = [(Way.EXACT, candidates, rows, rows * far_ns)]
+    found.append((Way.CODES, candidates, rows, QUERY_NS + rows * code_ns + ranking_ns))
+    if copied:
+        few = max(k, ef if ef is not None else k + 2 + k // 5)  # bytes hardly err
+        copies_ns = rows * (4.0 + 0.03 * dim)
+        found.append((Way.COPIES, few, rows, COPY_QUERY_NS + copies_ns + min(few, rows) * far_ns))
+    if fan.cells:
+        scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
+        lists_ns = fan.lists(rows) * (2.0 + 0.015 * dim + LIST_NS)  # most centroids are scored, if few rows are
+        found.append((Way.TREE, candidates, scored, 2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns))
+        if graph:  # its budget is the tree's, should too many of the rows that the graph names be deleted
+            steps = GRAPH_STEPS * math.log2(max(rows, 2))
+            found.append((Way.GRAPH, candidates, scored, candidates * steps * vector_ns))
+    return [Plan(way, ranked, scored, cost_ns / 1000) for way, ranked, scored, cost_ns in found]
+
+
 @lru_cache(4096)
 def choose(
     rows: int,
@@ -85,30 +123,6 @@ def choose(
     blocks: int,
     copied: bool,
 ) -> Plan:
-    """The plan for a list of ``rows`` rows of ``dim`` dimensions with codes of ``blocks`` blocks.
-
-    ``fan``: what the tree is like; ``graph``: there is a graph over these rows; ``copied``: their vectors are copied.
-    ``ef`` replaces the fitted number of candidates, and rows to score grow as it does.
-    """
-    vector_ns = 15.0 + 0.15 * dim  # in a near cache
-    far_ns = 15.0 + 0.30 * dim  # half in one, as rows of an index are in the mean
-    code_ns = 2.0 + 4.0 * blocks  # of a list that lies scattered; in a row it is half of that, and changes no choice
-    usual = budget.candidates(rows) * max(1.0, k / USUAL_K)
-    candidates = max(k, ef if ef is not None else round(usual))
-    ranking_ns = min(candidates, rows) * far_ns
-    ways = [(rows * far_ns, Way.EXACT, candidates, rows)]
-    if not exact:
-        ways.append((QUERY_NS + rows * code_ns + ranking_ns, Way.CODES, candidates, rows))
-    if copied and not exact:
-        few = max(k, ef if ef is not None else k + 2 + k // 5)  # bytes hardly err
-        copies_ns = rows * (4.0 + 0.03 * dim)
-        ways.append((COPY_QUERY_NS + copies_ns + min(few, rows) * far_ns, Way.COPIES, few, rows))
-    if fan.cells and not exact:
-        scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
-        lists_ns = fan.lists(rows) * (2.0 + 0.015 * dim + LIST_NS)  # most centroids are scored, if few rows are
-        ways.append((2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns, Way.TREE, candidates, scored))
-        if graph:  # its budget is the tree's, should too many of the rows that the graph names be deleted
-            steps = GRAPH_STEPS * math.log2(max(rows, 2))
-            ways.append((candidates * steps * vector_ns, Way.GRAPH, candidates, scored))
-    cost_ns, way, ranked, scored = min(ways, key=lambda each: each[0])
-    return Plan(way, ranked, scored, cost_ns / 1000)
+    """The cheapest of the :func:`ways`; with ``exact`` the first of them."""
+    there = ways(rows, k, ef, budget, fan, graph, dim, blocks, copied)
+    return there[0] if exact else min(there, key=lambda plan: plan.cost_microseconds)

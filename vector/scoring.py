@@ -197,24 +197,15 @@ def exact(
     best_distances: NDArray[np.float32],
 ) -> None:
     """Offer to the k nearest of each query, (m, k), every row of one list, by true distances alone."""
-    dim, k, vectors_at, metric = table[DIM], best_ids.shape[1], table[VECTORS], table[METRIC]
     ids = carray(pointer(table[IDS]), table[ROWS], np.int64)
     live = carray(pointer(table[LIVE]), table[ROWS], np.uint8)
+    places, count = np.empty(positions.shape[0], np.uint32), 0
+    for place in positions:
+        if live[place] and not (removed.shape[0] > 0 and holds(removed, place)):
+            places[count] = place
+            count += 1
     for turn in range(queries.shape[0]):
-        query_at = queries[turn].ctypes.data
-        for i in range(-AHEAD_VECTORS, positions.shape[0]):
-            if i + AHEAD_VECTORS < positions.shape[0]:
-                ahead = vectors_at + np.int64(positions[i + AHEAD_VECTORS]) * dim * 4
-                for line in range(0, dim * 4, 64):
-                    prefetch(ahead + line)
-            if i < 0:
-                continue
-            place = positions[i]
-            if live[place] and not (removed.shape[0] > 0 and holds(removed, place)):
-                row = np.int64(place)
-                distance = _distance(metric, query_at, vectors_at + row * dim * 4, dim)
-                if distance <= best_distances[turn, k - 1]:
-                    offer(best_ids[turn], best_distances[turn], ids[row], distance)
+        rank(table, queries[turn].ctypes.data, places, count, ids, best_ids[turn], best_distances[turn])
 
 
 @compiled
