@@ -55,7 +55,11 @@ def _cursor() -> duckdb.DuckDBPyConnection:
 
 def one_row(sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
     """The first row of a query that has one. Raises duckdb.Error."""
-    rows = _cursor().execute(sql, list(parameters)).fetchall()  # to the end: the cursor is then free again
+    try:
+        rows = _cursor().execute(sql, list(parameters)).fetchall()  # to the end: the cursor is then free again
+    except BaseException:
+        _local.held = None  # a result that could not be fetched would keep it busy for ever
+        raise
     return tuple(rows[0])
 
 

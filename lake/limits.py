@@ -83,3 +83,7 @@ VECTOR_PREDICATE_BYTES: Final = 64 * 2**20
 """Lists of predicates over tenants kept a segment."""
 VECTOR_PREDICATES: Final = 1_024
 """Predicates over tenants whose lists are kept a segment."""
+VECTOR_ATTRIBUTES: Final = 1_000
+"""Most attributes of one index."""
+VECTOR_MATCH_BYTES: Final = 32 * 2**20
+"""Which rows fulfil a condition, kept a unit for the conditions that come again."""

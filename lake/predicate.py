@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .statistics import Bounds
 
-__all__ = ["Params", "Predicate", "bind_where"]
+__all__ = ["Params", "Predicate", "bind_where", "named_params"]
 
 Params = Mapping[str, Any] | Sequence[Any]
 """Values of a ``where``: by name for ``$name``, in order for ``?``."""
@@ -66,6 +66,11 @@ class Predicate:
         """
         return matching_rows(table, self._compiled.names, self._compiled.sql, self._params)
 
+    @property
+    def tree(self) -> Tree:
+        """DuckDB's tree of the condition, with exact column names in it."""
+        return self._compiled.tree
+
     def check(self, schema: pa.Schema) -> None:
         """Raise the InvalidSQL that running on a table of this schema would, without rows."""
         self.matches(no_rows(pa.schema([schema.field(name) for name in self.columns])))
@@ -78,7 +83,13 @@ def bind_where(text: str, schema: pa.Schema, params: Params | None = None) -> Pr
     not exactly the parameters that it names.
     """
     compiled = _compiled(text, schema)
-    wanted = compiled.parameters
+    given = named_params(text, compiled.parameters, params)
+    values: Params = list(given.values()) if isinstance(params, Sequence) else given
+    return Predicate(text, tuple(compiled.names), compiled, values, given)
+
+
+def named_params(text: str, wanted: Sequence[str], params: Params | None) -> dict[str, Any]:
+    """``params`` by name, those of a list by their number from "1"; InvalidSQL unless they are just those wanted."""
     if params is None:
         params = {}
     if isinstance(params, Mapping):
@@ -91,5 +102,4 @@ def bind_where(text: str, schema: pa.Schema, params: Params | None = None) -> Pr
     if missing or extra:
         found = f"lacks {missing}" if missing else f"has {extra} too many"
         raise InvalidSQL(f"where {text!r} has the parameters {list(wanted)}; params {found}")
-    values: Params = given if isinstance(params, Mapping) else list(params)
-    return Predicate(text, tuple(compiled.names), compiled, values, given)
+    return given

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..lake.kernels import compiled, inlined
+from .bitmaps import count_between, trailing_zeros
 from .nodes import rounded_query
 from .simd import float_at, prefetch, put_float, small_dot, uint_at
 from .subtree import CHILD, CHILDREN, NODE, START, STOP
@@ -64,9 +65,12 @@ def chosen_rows(
     split: NDArray[np.int32],
     positions: NDArray[np.uint32],
     copied: bool,
+    wanted: NDArray[np.uint64],
     budget_rows: int,
 ) -> NDArray[np.uint32]:
     """Positions in the short-lists that best-first comes to until it has ``budget_rows``; if ``copied``, their indexes.
+
+    ``wanted``, if it is not empty, is a bitmap over ``positions``: these rows alone are taken, and counted.
 
     No heap: cells below the root are opened in the order of their scores, until a histogram of the lists' own scores
     says that the rows that lie before the next cell suffice; then those of the best lists are taken.
@@ -74,8 +78,7 @@ def chosen_rows(
     node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
     if child[0] == 0:
         every = np.empty(stop[0], np.uint32)
-        _copy(positions, copied, 0, stop[0], every, 0)
-        return every
+        return every[: _copy(positions, copied, wanted, 0, stop[0], every, 0)]
     size = codes.shape[1]
     words = np.empty(size, np.int16)
     unit = np.float32(2) * rounded_query(query, words)
@@ -101,7 +104,7 @@ def chosen_rows(
         stack[0], depth = first + cell, 1
         if child[first + cell] == 0:
             spots[first + cell], depth = reached, 0
-            rows_of[reached] += stop[first + cell] - start[first + cell]
+            rows_of[reached] += _held(wanted, start[first + cell], stop[first + cell])
         after = first + order[min(turn + 1, cells - 1)]  # is fetched meanwhile
         ahead = codes.ctypes.data + np.int64(node[child[after]]) * size
         for line in range(0, children[after] * size, 64):
@@ -117,11 +120,11 @@ def chosen_rows(
                     stack[depth] = below
                     depth += 1
                     continue
-                spot, held = _bin(own[i], least, narrow), stop[below] - start[below]
+                spot, held = _bin(own[i], least, narrow), _held(wanted, start[below], stop[below])
                 spots[below] = spot
                 rows_of[spot] += held
                 before += held if spot < frontier else 0
-    return _taken(rows_of, spots, start, stop, positions, copied, budget_rows)
+    return _taken(rows_of, spots, start, stop, positions, copied, wanted, budget_rows)
 
 
 @compiled
@@ -132,6 +135,7 @@ def _taken(
     stop: NDArray[np.int32],
     positions: NDArray[np.uint32],
     copied: bool,
+    wanted: NDArray[np.uint64],
     budget_rows: int,
 ) -> NDArray[np.uint32]:
     """The rows of the lists in the least bins that hold ``budget_rows``; ``spots`` is each list's bin, -1 if unopened.
@@ -155,23 +159,39 @@ def _taken(
         if spots[entry] < 0 or spots[entry] > last or (spots[entry] == last and short <= 0):
             continue
         left, right = int(start[entry]), int(stop[entry])
-        short -= right - left if spots[entry] == last else 0
+        short -= _held(wanted, left, right) if spots[entry] == last else 0
         if spots[entry] <= near:
-            _copy(positions, copied, left, right, out, early)
-            early += right - left
+            early += _copy(positions, copied, wanted, left, right, out, early)
             continue
         if left != end:
-            _copy(positions, copied, begin, end, out, late)
-            late += end - begin
+            late += _copy(positions, copied, wanted, begin, end, out, late)
             begin = left
         end = right
-    _copy(positions, copied, begin, end, out, late)
-    return out[: late + end - begin]
+    late += _copy(positions, copied, wanted, begin, end, out, late)
+    return out[:late]
+
+
+@inlined
+def _held(wanted: NDArray[np.uint64], start: int, stop: int) -> int:
+    """Rows of a list, or those of them in a bitmap if there is one."""
+    return count_between(wanted, start, stop) if wanted.shape[0] > 0 else stop - start
 
 
 @compiled
-def _copy(positions: NDArray[np.uint32], copied: bool, begin: int, end: int, out: NDArray[np.uint32], at: int) -> None:
-    """Write the positions from ``begin`` to ``end``, or if ``copied`` the numbers themselves, to ``out`` at ``at``."""
+def _copy(
+    positions: NDArray[np.uint32],
+    copied: bool,
+    wanted: NDArray[np.uint64],
+    begin: int,
+    end: int,
+    out: NDArray[np.uint32],
+    at: int,
+) -> int:
+    """Write the positions from ``begin`` to ``end``, or if ``copied`` the numbers themselves, to ``out`` at ``at``;
+    of a bitmap's rows alone, if there is one. How many.
+    """
+    if wanted.shape[0] > 0:
+        return _copy_some(positions, copied, wanted, begin, end, out, at)
     part = out[at : at + end - begin]
     if copied:
         for i in range(part.shape[0]):
@@ -180,6 +200,32 @@ def _copy(positions: NDArray[np.uint32], copied: bool, begin: int, end: int, out
         named = positions[begin:end]
         for i in range(part.shape[0]):
             part[i] = named[i]
+    return end - begin
+
+
+@compiled
+def _copy_some(
+    positions: NDArray[np.uint32],
+    copied: bool,
+    wanted: NDArray[np.uint64],
+    begin: int,
+    end: int,
+    out: NDArray[np.uint32],
+    at: int,
+) -> int:
+    size = at
+    for number in range(begin >> 6, (end + 63) >> 6):
+        word = wanted[number]
+        if number == begin >> 6:
+            word &= ~np.uint64(0) << np.uint64(begin & 63)
+        if number == end >> 6:
+            word &= (np.uint64(1) << np.uint64(end & 63)) - np.uint64(1)
+        while word != 0:
+            index = (number << 6) + trailing_zeros(word)
+            out[size] = index if copied else positions[index]
+            size += 1
+            word &= word - np.uint64(1)
+    return size - at
 
 
 @compiled

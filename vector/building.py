@@ -10,6 +10,7 @@ from .background import shared_out
 from .budget import fitted
 from .codes import encode
 from .graph import Graph
+from .matching import frozen
 from .metrics import Metric
 from .nodes import rounded
 from .planner import SHORT_LIST_ROWS
@@ -18,6 +19,7 @@ from .segment import Rows, Segment
 from .tree import Tree, train
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from .codes import CodeLayout
@@ -38,6 +40,7 @@ class Settings(NamedTuple):
     seed: int
     threads: int
     graph: bool = False
+    schema: pa.Schema | None = None
 
 
 def mean_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,10 +55,12 @@ def built(
     granted: Pairs,
     settings: Settings,
     grown: tuple[Tree, NDArray[np.int64]] | None = None,
+    attributes: pa.Table | None = None,
 ) -> tuple[Segment, NDArray[np.int64]]:
     """A segment of ``vectors``, float32 (n, dim), with the grants of their rows; and each row's position, int64 (n,).
 
     ``grown``: a tree for these rows and its order, where one was grown from another; else one is trained.
+    ``attributes`` of the rows, if the index has some.
     """
     metric = settings.metric
     trained, order = grown or train(
@@ -83,7 +88,8 @@ def built(
     postings = FrozenPostings(*by_code(granted[0], position[granted[1]]))
     budget = fitted(rows, postings, SHORT_LIST_ROWS, settings.seed, threads=settings.threads)
     graph = Graph.built(placed, metric, settings.seed, settings.threads) if settings.graph else None
-    return Segment(rows, id_order, postings, budget, graph), position
+    columns = {} if attributes is None else frozen(attributes.take(order))
+    return Segment(rows, id_order, postings, budget, graph, columns), position
 
 
 def _word(metric: Metric) -> str:

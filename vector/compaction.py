@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import pyarrow as pa
 
 from .building import Settings, built
 from .delta import Delta
 from .growth import grow
+from .matching import table_of
 from .planner import SHORT_LIST_ROWS
 from .postings import NONE, Posting, folded
 from .segment import Segment
@@ -90,7 +92,12 @@ def merged(work: Work, settings: Settings) -> tuple[Segment, list[NDArray[np.int
             rows.append(named)
             codes.append(np.full(len(named), code, np.int32))
     grown = _grown(work, row_of, vectors, settings)
-    segment, position = built(vectors, ids, (np.concatenate(codes), np.concatenate(rows)), settings, grown)
+    attributes = None
+    if settings.schema is not None:
+        parts = [table_of(unit.columns, kept) for unit, kept in zip(work.units, work.kept, strict=True)]
+        attributes = pa.concat_tables(parts).combine_chunks()
+    pairs = np.concatenate(codes), np.concatenate(rows)
+    segment, position = built(vectors, ids, pairs, settings, grown, attributes)
     return segment, [np.where(row >= 0, position[row], -1) for row in row_of]
 
 

@@ -13,17 +13,23 @@ import numpy as np
 
 from .budget import whole
 from .codes import encode
+from .loose_columns import loose
+from .matching import matched
 from .metrics import Metric
+from .planner import NO_FAN
 from .postings import NONE, GrowingPostings, Posting
 from .predicates import selected
 from .segment import ALL_CODE, NOT_PACKED, Rows
 from .subtree import NO_SUBTREE
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
+    from .bound import Bound
     from .codes import CodeLayout
     from .labels import Grants, LabelTable
+    from .matching import Matches
     from .nodes import Nodes
     from .planner import Way
     from .predicates import Predicate
@@ -35,25 +41,38 @@ __all__ = ["Delta"]
 class Delta:
     """Up to ``capacity`` rows, coded about ``mean``; see :class:`.segment.Segment` for what it shares with one."""
 
-    __slots__ = ("budget", "capacity", "count", "everything", "of_id", "postings", "rows")
+    __slots__ = ("budget", "capacity", "columns", "count", "everything", "fan", "of_id", "postings", "rows")
 
     def __init__(
-        self, capacity: int, mean: NDArray[np.float32], layout: CodeLayout, metric: Metric, nodes: Nodes
+        self,
+        capacity: int,
+        mean: NDArray[np.float32],
+        layout: CodeLayout,
+        metric: Metric,
+        nodes: Nodes,
+        schema: pa.Schema | None = None,
     ) -> None:
         dim = len(mean)
         vectors, records = np.empty((capacity, dim), np.float32), np.empty((capacity, layout.record_bytes), np.uint8)
         ids, live = np.empty(capacity, np.int64), np.zeros(capacity, np.uint8)
+        self.fan = NO_FAN
         self.rows = Rows(vectors, records, ids, live, mean, layout, metric, nodes)
         self.capacity, self.count, self.budget = capacity, 0, whole()
         self.postings = GrowingPostings()
+        self.columns = {} if schema is None else {field.name: loose(field.type, capacity) for field in schema}
         self.everything = np.arange(capacity, dtype=np.uint32)
         self.of_id: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self.count
 
-    def append(self, vectors: NDArray[np.float32], ids: NDArray[np.int64], grants: Grants) -> None:
+    def append(
+        self, vectors: NDArray[np.float32], ids: NDArray[np.int64], grants: Grants, attributes: pa.Table | None = None
+    ) -> None:
         """Add rows, no more than fit; visible once this returns, some a little before."""
+        if attributes is not None:
+            for name, values in zip(attributes.column_names, attributes.columns, strict=True):
+                self.columns[name].append(values.combine_chunks())
         first, count = self.count, len(ids)
         last = first + count
         rows = self.rows
@@ -97,6 +116,10 @@ class Delta:
         """The rows that a predicate names."""
         return Posting(selected(predicate, table, self.postings.get, self.everything[: self.count]))
 
+    def matches(self, selector: int | Predicate, posting: Posting, bound: Bound) -> Matches:
+        """The rows of a posting list that fulfil a condition."""
+        return matched(bound, self.columns, self.rows.live, posting)
+
     def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int) -> SubTree:
         """None: a delta has no tree."""
         return NO_SUBTREE
@@ -126,4 +149,6 @@ class Delta:
             "ids": int((rows.ids.nbytes + self.everything.nbytes) * share) + sys.getsizeof(self.of_id),
             "live": rows.live.nbytes,
             "postings": self.postings.nbytes,
+            "attributes": sum(column.index_bytes for column in self.columns.values()),
+            "values": sum(column.value_bytes for column in self.columns.values()),
         }

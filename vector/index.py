@@ -7,37 +7,51 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from ..lake.errors import InvalidInput, LimitExceeded, NotFound
 from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS, VECTOR_K
+from .attributes import declared, given, nothing_given
 from .background import shared_out
 from .building import Settings
 from .codes import layout
+from .conditions import Conditions
 from .graph import require
 from .ids import checked_ids
 from .labels import ALL_TENANTS, PUBLIC, PUBLIC_CODE, Label, LabelTable, checked, coded, parsed
 from .metrics import checked_vectors, metric_named
-from .planner import NO_FAN, SHORT_LIST_ROWS, Plan, Way, choose
 from .postings import count_live, folded
 from .predicates import Predicate
-from .segment import ALL_CODE, Segment
+from .search import Search, Selector, Step
+from .segment import ALL_CODE
 from .start import kernels_ready
 from .stored import Contents, opened, taken, written
-from .subtree import NO_SUBTREE
 from .units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .compaction import Unit
-    from .postings import Posting
+    from ..lake.predicate import Params
+    from .bound import Bound
 
 __all__ = ["Step", "TenantUsage", "VectorIndex"]
 
-Selector: TypeAlias = int | Predicate
+MEMORY: Final = [
+    "vectors",
+    "codes",
+    "ids",
+    "live",
+    "tree",
+    "graph",
+    "postings",
+    "subtrees",
+    "packed",
+    "attributes",
+    "values",
+]
 
 
 class TenantUsage(NamedTuple):
@@ -48,30 +62,27 @@ class TenantUsage(NamedTuple):
     bytes: int
 
 
-class Step(NamedTuple):
-    """How a search goes through one list of one unit: see :class:`.planner.Plan`. ``rows`` stand in the list."""
-
-    unit: str
-    rows: int
-    way: str
-    budget_rows: int
-    candidates: int
-    cost_microseconds: float
-
-
 class VectorIndex:
     """An index over float32 vectors in memory, shared by tenants.
 
     ``dim`` of every vector; ``metric`` "l2" (squared Euclid), "cosine" (1 - cos) or "ip" (minus the inner product):
-    smaller is nearer. ``graph`` keeps an HNSW graph as well, with a copy of the vectors, for searches over all rows.
-    ``seed`` of everything random. ``threads`` for building, all processors if None.
+    smaller is nearer. ``attributes`` that conditions may name, as {"year": "int64", "lang": "string"}; the types are
+    those of :func:`.attributes.declared`. ``graph`` keeps an HNSW graph as well, with a copy of the vectors, for
+    searches over all rows. ``seed`` of everything random. ``threads`` for building, all processors if None.
 
     Every method may be called from any thread. Searches never wait for writers; writers take turns. Rows are merged
     into segments in the background; :meth:`wait` waits for that.
     """
 
     def __init__(
-        self, dim: int, metric: str = "l2", *, graph: bool = False, seed: int = 0, threads: int | None = None
+        self,
+        dim: int,
+        metric: str = "l2",
+        *,
+        attributes: Any = None,
+        graph: bool = False,
+        seed: int = 0,
+        threads: int | None = None,
     ) -> None:
         if not isinstance(dim, int | np.integer) or isinstance(dim, bool) or not 1 <= dim <= VECTOR_DIMENSIONS:
             raise InvalidInput(f"dim {dim!r}: expected a whole number from 1 to {VECTOR_DIMENSIONS:,}")
@@ -80,10 +91,12 @@ class VectorIndex:
         seed = int(seed)
         if graph:
             require()
-        kernels_ready()
+        named, schema = metric_named(metric), None if nothing_given(attributes) else declared(attributes)
+        kernels_ready(attributes=schema is not None)
         self._settings = Settings(
-            int(dim), metric_named(metric), layout(int(dim), seed), seed, checked_threads(threads), bool(graph)
+            int(dim), named, layout(int(dim), seed), seed, checked_threads(threads), bool(graph), schema
         )
+        self._conditions = Conditions(schema if schema is not None else pa.schema([]))
         self._units = Units(self._settings)
         self._labels = LabelTable()
         self._tenanted = False
@@ -112,31 +125,33 @@ class VectorIndex:
 
     # Writing
 
-    def add(self, vectors: Any, ids: Any = None, tenants: Any = None) -> NDArray[np.int64]:
+    def add(self, vectors: Any, ids: Any = None, tenants: Any = None, attributes: Any = None) -> NDArray[np.int64]:
         """Add rows and say who may see them; the ids of the rows, int64 (n,).
 
         ``vectors`` float32 (n, dim), or (dim,) for one. ``ids`` distinct int64 that no live row has, or None for the
         next free ones. ``tenants`` one label for all rows, or for each row a label, a list of labels, or None; a label
-        is an int, a str, or PUBLIC. InvalidInput leaves the index as it was.
+        is an int, a str, or PUBLIC. ``attributes`` a dict from name to one value a row, or an Arrow table; those left
+        out are NULL. InvalidInput leaves the index as it was.
 
         A large batch becomes a segment before this returns; a small one does so later, in the background.
         """
         rows = checked_vectors(vectors, self.dim, self._settings.metric, "vectors")
         labels = parsed(tenants, len(rows))
-        given = None if ids is None else checked_ids(ids, len(rows))
+        given_ids = None if ids is None else checked_ids(ids, len(rows))
+        table = self._given(attributes, len(rows))
         with self._units.lock:
             self._units.raise_failure()
-            named = self._fresh_ids(given, len(rows))
+            named = self._fresh_ids(given_ids, len(rows))
             if not len(rows):
                 return named
             if len(rows) < VECTOR_BULK_ROWS:
                 grants = coded(labels, self._labels)
                 self._tenanted = self._tenanted or len(grants[1]) > 0
-                self._units.append(rows, named, grants)
+                self._units.append(rows, named, grants, table)
                 return named
         own = LabelTable()
         grants = coded(labels, own)
-        segment = self._units.build(rows, named, grants)
+        segment = self._units.build(rows, named, grants, table)
         with self._units.lock:
             self._units.refuse_taken(named)
             segment.recode([self._labels.code(label) for label in own.labels])
@@ -222,8 +237,10 @@ class VectorIndex:
         that a newer lakelet wrote.
         """
         contents = opened(path, mmap=mmap, verify=verify, threads=checked_threads(threads))
-        kernels_ready()
+        schema = contents.settings.schema
+        kernels_ready(attributes=schema is not None)
         index = cls.__new__(cls)
+        index._conditions = Conditions(schema if schema is not None else pa.schema([]))
         index._settings, index._labels, index._tenanted, index._next_id, units = contents
         index._units = Units(contents.settings, units)
         return index
@@ -236,6 +253,8 @@ class VectorIndex:
         k: int = 10,
         tenant: Label | Predicate | None = None,
         *,
+        where: str | None = None,
+        params: Params | None = None,
         ef: int | None = None,
         exact: bool = False,
         threads: int = 1,
@@ -246,49 +265,41 @@ class VectorIndex:
         ALL_TENANTS; needed once any row has a tenant. A tenant without rows sees the public ones. Fewer than k visible
         rows are padded with the id -1 at the distance inf.
 
+        ``where`` a condition over the attributes, in SQL as :meth:`.Table.scan` takes it, ``params`` for its ``$name``
+        or ``?``: rows for which it is not true are never returned, and all others that belong there are.
+
         ``ef`` rows are ranked by their true distance (default: fitted for a recall of .96), and the rows scored before
         that grow with it: more finds more and takes longer. ``exact`` compares all rows. ``threads`` share a batch.
         """
         wanted = checked_vectors(queries, self.dim, self._settings.metric, "queries")
         _check_k(k, ef, threads)
-        selectors = self._selectors(tenant)
+        search = self._search_of(tenant, where, params, k, ef, exact)
         best_ids, best_distances = _nothing_found(len(wanted), k)
-        units = self._units.now
         if threads == 1 or len(wanted) < 2:
-            self._search(units, selectors, wanted, k, ef, exact, best_ids, best_distances)
+            search.run(wanted, best_ids, best_distances)
             return best_ids, best_distances
         cuts = np.linspace(0, len(wanted), min(4 * threads, len(wanted)) + 1).astype(int).tolist()
 
         def some(part: int) -> None:
             at = slice(cuts[part], cuts[part + 1])
-            self._search(units, selectors, wanted[at], k, ef, exact, best_ids[at], best_distances[at])
+            search.run(wanted[at], best_ids[at], best_distances[at])
 
         shared_out(some, range(len(cuts) - 1), threads)
         return best_ids, best_distances
 
     def explain(
-        self, k: int = 10, tenant: Label | Predicate | None = None, *, ef: int | None = None, exact: bool = False
+        self,
+        k: int = 10,
+        tenant: Label | Predicate | None = None,
+        *,
+        where: str | None = None,
+        params: Params | None = None,
+        ef: int | None = None,
+        exact: bool = False,
     ) -> list[Step]:
         """How such a search would go: one step for each list it would look through, with its expected cost."""
         _check_k(k, ef, 1)
-        steps = []
-        for unit in self._units.now:
-            for selector in self._selectors(tenant):
-                posting = self._posting(unit, selector)
-                if posting.rows:
-                    plan = self._plan(unit, selector, posting, k, ef, exact)
-                    kind = "segment" if isinstance(unit, Segment) else "delta"
-                    steps.append(
-                        Step(
-                            kind,
-                            posting.rows,
-                            plan.way.value,
-                            plan.budget_rows,
-                            plan.candidates,
-                            plan.cost_microseconds,
-                        )
-                    )
-        return steps
+        return self._search_of(tenant, where, params, k, ef, exact).steps()
 
     def tenants(self) -> list[TenantUsage]:
         """What each tenant has, PUBLIC included where rows are public; by label in the order of first use.
@@ -309,14 +320,22 @@ class VectorIndex:
         return usage
 
     def memory(self) -> dict[str, int]:
-        """Bytes in memory by what they are for, and their total; ``vectors`` are the raw ones."""
-        total: dict[str, int] = dict.fromkeys(
-            ("vectors", "codes", "ids", "live", "tree", "graph", "postings", "subtrees", "packed"), 0
-        )
+        """Bytes in memory by what they are for, and their total.
+
+        ``vectors`` are the raw ones, ``values`` those of attributes, ``attributes`` what conditions read instead.
+        """
+        total: dict[str, int] = dict.fromkeys(MEMORY, 0)
         for unit in self._units.now:
             for what, nbytes in unit.nbytes().items():
                 total[what] += nbytes
         return total | {"total": sum(total.values())}
+
+    def _given(self, attributes: Any, rows: int) -> pa.Table | None:
+        """The attributes of new rows as a table; None if the index has none."""
+        schema = self._settings.schema
+        if schema is None and nothing_given(attributes):
+            return None
+        return given(attributes, self._conditions.schema, rows)
 
     def _fresh_ids(self, given: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
         if given is None:
@@ -354,6 +373,27 @@ class VectorIndex:
 
     # Searching
 
+    def _search_of(
+        self,
+        tenant: Label | Predicate | None,
+        where: str | None,
+        params: Params | None,
+        k: int,
+        ef: int | None,
+        exact: bool,
+    ) -> Search:
+        """A search of the index as it is now; InvalidInput when the tenant or the condition cannot be."""
+        return Search(
+            self._units.now,
+            self._selectors(tenant),
+            self._labels,
+            None if where is None and not params else self._bound(where, params),
+            self._settings,
+            k,
+            ef,
+            exact,
+        )
+
     def _selectors(self, tenant: Label | Predicate | None) -> tuple[Selector, ...]:
         """What to search for a tenant: the codes of lists, or a predicate."""
         if tenant is None:
@@ -369,40 +409,11 @@ class VectorIndex:
         code = self._labels.find(tenant)
         return (PUBLIC_CODE,) if code is None or code == PUBLIC_CODE else (code, PUBLIC_CODE)
 
-    def _posting(self, unit: Unit, selector: Selector) -> Posting:
-        if isinstance(selector, int):
-            return unit.posting(selector)
-        return unit.selected(selector, self._labels)
-
-    def _plan(self, unit: Unit, selector: Selector, posting: Posting, k: int, ef: int | None, exact: bool) -> Plan:
-        fan = unit.fan if isinstance(unit, Segment) else NO_FAN
-        graph = selector == ALL_CODE and isinstance(unit, Segment) and unit.graph is not None
-        blocks, copied = self._settings.layout.blocks, unit.is_copied(selector, posting)
-        return choose(posting.rows, k, ef, exact, unit.budget, fan, graph, self.dim, blocks, copied)
-
-    def _search(
-        self,
-        units: tuple[Unit, ...],
-        selectors: tuple[Selector, ...],
-        queries: NDArray[np.float32],
-        k: int,
-        ef: int | None,
-        exact: bool,
-        best_ids: NDArray[np.int64],
-        best_distances: NDArray[np.float32],
-    ) -> None:
-        for unit in units:
-            for selector in selectors:
-                posting = self._posting(unit, selector)
-                if not posting.rows:
-                    continue
-                plan = self._plan(unit, selector, posting, k, ef, exact)
-                if plan.way is Way.GRAPH and unit.search_graph(queries, plan.candidates, best_ids, best_distances):
-                    continue
-                walked = plan.way in (Way.TREE, Way.GRAPH)
-                split = unit.subtree(selector, posting, SHORT_LIST_ROWS) if walked else NO_SUBTREE
-                packed = unit.copies(selector, posting, plan.way)
-                unit.rows.search(queries, posting, plan, split, packed, best_ids, best_distances)
+    def _bound(self, where: str | None, params: Params | None) -> Bound:
+        """A condition with its parameters."""
+        if where is None:
+            raise InvalidInput("params without where: they are the values of a condition's $name or ?")
+        return self._conditions.bound(where, params)
 
 
 def _nothing_found(queries: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

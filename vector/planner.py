@@ -27,6 +27,8 @@ QUERY_NS: Final = 3_500.0
 """To round a query for codes; and once more to choose among short-lists."""
 LIST_NS: Final = 6.0
 """To sort a short-list in among the others, once its centroid was scored."""
+PASSED_NS: Final = 0.15
+"""For each row of a short-list, to find those that fulfil a condition."""
 COPY_QUERY_NS: Final = 700.0
 """To round a query for copies."""
 GRAPH_STEPS: Final = 2.5
@@ -82,10 +84,12 @@ def ways(
     dim: int,
     blocks: int,
     copied: bool,
+    passed: float = 1.0,
 ) -> list[Plan]:
     """The plans that there are for a list of ``rows`` rows of ``dim`` dimensions with codes of ``blocks`` blocks.
 
     ``fan``: what the tree is like; ``graph``: there is a graph over these rows; ``copied``: their vectors are copied.
+    ``passed``: rows of the list for one of these ``rows``, where a condition leaves out the others.
     ``ef`` replaces the fitted number of candidates, and rows to score grow as it does. The first is exact.
     """
     vector_ns = 15.0 + 0.15 * dim  # in a near cache
@@ -102,7 +106,10 @@ def ways(
         found.append((Way.COPIES, few, rows, COPY_QUERY_NS + copies_ns + min(few, rows) * far_ns))
     if fan.cells:
         scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
-        lists_ns = fan.lists(rows) * (2.0 + 0.015 * dim + LIST_NS)  # most centroids are scored, if few rows are
+        each_ns = 2.0 + 0.015 * dim + LIST_NS
+        lists_ns = fan.lists(rows) * each_ns  # most centroids are scored, if few rows are
+        if passed > 1:
+            lists_ns = fan.lists(round(rows * passed)) * each_ns + scored * passed * PASSED_NS
         found.append((Way.TREE, candidates, scored, 2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns))
         if graph:  # its budget is the tree's, should too many of the rows that the graph names be deleted
             steps = GRAPH_STEPS * math.log2(max(rows, 2))
@@ -122,7 +129,8 @@ def choose(
     dim: int,
     blocks: int,
     copied: bool,
+    passed: float = 1.0,
 ) -> Plan:
     """The cheapest of the :func:`ways`; with ``exact`` the first of them."""
-    there = ways(rows, k, ef, budget, fan, graph, dim, blocks, copied)
+    there = ways(rows, k, ef, budget, fan, graph, dim, blocks, copied, passed)
     return there[0] if exact else min(there, key=lambda plan: plan.cost_microseconds)

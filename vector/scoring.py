@@ -10,6 +10,7 @@ from numba import carray  # type: ignore[attr-defined]
 from ..lake.kernels import compiled, inlined
 from .ascending import holds
 from .best_first import chosen_rows
+from .bitmaps import rows_of
 from .candidates import keep_least, offer
 from .codes import quantise
 from .simd import dot, estimate, estimate_four, pointer, prefetch, squared, uint_at
@@ -131,6 +132,7 @@ def nearest(
     removed: NDArray[np.uint32],
     split: NDArray[np.int32],
     packed: NDArray[np.uint8],
+    wanted: NDArray[np.uint64],
     ef: int,
     budget_rows: int,
     best_ids: NDArray[np.int64],
@@ -140,7 +142,8 @@ def nearest(
 
     ``positions`` less ``removed``, both ascending, less rows that are not live. The sub-tree is that of ``positions``;
     without entries all of them are scored. ``packed`` are copies of their records, one after another, uint8 (n,
-    record_bytes), or none. ``ef`` candidates, k at least, are ranked by their true distances.
+    record_bytes), or none. ``wanted`` a bitmap over ``positions`` of the rows that alone count, for a list with a
+    sub-tree, or none. ``ef`` candidates, k at least, are ranked by their true distances.
     """
     dim, rows, dims, nodes = table[DIM], table[ROWS], table[DIMS], table[NODES]
     ids, live = carray(pointer(table[IDS]), rows, np.int64), carray(pointer(table[LIVE]), rows, np.uint8)
@@ -158,18 +161,18 @@ def nearest(
         if split.shape[1] > 0:
             copied = packed.shape[0] > 0
             records = packed.ctypes.data if copied else records
-            slots = chosen_rows(query, codes, scale, bias, split, positions, copied, budget_rows)
+            slots = chosen_rows(query, codes, scale, bias, split, positions, copied, wanted, budget_rows)
         count = _score_rows(
             table, records, slots, positions, copied, removed, live, at, offset, factor, four, estimates, places, ef
         )
         if count < best_ids.shape[1] and slots.shape[0] < positions.shape[0]:
             # Rows that are deleted or revoked left too few: score them all
-            records = table[RECORDS]
+            records, slots = table[RECORDS], rows_of(wanted, positions) if wanted.shape[0] > 0 else positions
             count = _score_rows(
                 table,
                 records,
-                positions,
-                positions,
+                slots,
+                slots,
                 False,
                 removed,
                 live,

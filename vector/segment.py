@@ -15,6 +15,7 @@ from ..lake.kernels import compiled
 from ..lake.limits import VECTOR_PREDICATE_BYTES, VECTOR_PREDICATES, VECTOR_ROW_BYTES
 from .copies import copied, copy_bytes, nearest_copied
 from .labels import PUBLIC_CODE
+from .matching import Kept
 from .planner import Fan, Way
 from .postings import NONE, FrozenPostings, Posting
 from .predicates import selected
@@ -24,10 +25,12 @@ from .subtree import NO_SUBTREE, SubTree, subtree
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .bound import Bound
     from .budget import Budget
     from .codes import CodeLayout
     from .graph import Graph
     from .labels import LabelTable
+    from .matching import Columns, Matches
     from .metrics import Metric
     from .nodes import Nodes
     from .planner import Plan
@@ -36,12 +39,16 @@ if TYPE_CHECKING:
 __all__ = ["ALL_CODE", "NOT_PACKED", "Rows", "Segment", "find_ids"]
 
 NOT_PACKED: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
+EVERY: NDArray[np.uint64] = np.empty(0, np.uint64)
+"""In place of a bitmap where every row is wanted."""
 PACKED_ROWS = 2_048
 """Of lists that are not shorter, records are copied; of shorter ones the vectors, as bytes."""
 PACKED_SHARE = 0.5
 """Lists of more than this share of a segment's rows are not copied: they hardly lie scattered."""
 ENTRY_BYTES = 20
 """Of a short-list in a sub-tree."""
+NOT_COUNTED = ("vectors", "graph", "attributes", "values")
+"""Of what a segment takes, these are not bound by VECTOR_ROW_BYTES."""
 ALL_CODE = -1
 """Stands for every row, in place of a tenant's code."""
 
@@ -111,9 +118,11 @@ class Rows:
         packed: NDArray[np.uint8],
         best_ids: NDArray[np.int64],
         best_distances: NDArray[np.float32],
+        wanted: NDArray[np.uint64] = EVERY,
     ) -> None:
         """Offer the rows of a posting list to the k nearest of each query; ``split`` is its base's sub-tree and
-        ``packed`` what is copied of its base, if anything.
+        ``packed`` what is copied of its base, if anything. ``wanted``: a bitmap over its base of
+        those that alone count, where the tree is walked.
         """
         table, (base, added, removed), (way, candidates, budget_rows, _) = self.table, posting, plan
         best = best_ids, best_distances
@@ -122,11 +131,11 @@ class Rows:
         elif way is Way.EXACT:
             exact(queries, table, base, removed, *best)
         else:
-            nearest(queries, table, base, removed, split, packed, candidates, budget_rows, *best)
+            nearest(queries, table, base, removed, split, packed, wanted, candidates, budget_rows, *best)
         if len(added) and way in (Way.COPIES, Way.EXACT):
             exact(queries, table, added, NONE, *best)
         elif len(added):
-            nearest(queries, table, added, NONE, NO_SUBTREE, NOT_PACKED, candidates, budget_rows, *best)
+            nearest(queries, table, added, NONE, NO_SUBTREE, NOT_PACKED, EVERY, candidates, budget_rows, *best)
 
 
 @dataclass(slots=True, eq=False)
@@ -138,16 +147,19 @@ class Segment:
     postings: FrozenPostings
     budget: Budget
     graph: Graph | None = None
+    columns: Columns = field(default_factory=dict)
     subtrees: dict[int | Predicate, tuple[NDArray[np.uint32], SubTree]] = field(default_factory=dict)
     predicates: dict[Predicate, tuple[tuple[Posting, ...], Posting]] = field(default_factory=dict)
-    everything: NDArray[np.uint32] | None = None
+    everything: Posting | None = None
     deleted: int = 0
+    kept: Kept = field(init=False)
     packed: dict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]] = field(init=False)
     copied_rows: int = field(init=False)
     fan: Fan = field(init=False)
 
     def __post_init__(self) -> None:
         below = self.rows.nodes.child_count
+        self.kept = Kept(self.columns)
         self.fan = Fan(int(below[0]), int(np.count_nonzero(below == 0)))
         self._pack()
 
@@ -174,8 +186,12 @@ class Segment:
         if code != ALL_CODE:
             return self.postings.get(code)
         if self.everything is None:
-            self.everything = np.arange(len(self), dtype=np.uint32)
-        return Posting(self.everything)
+            self.everything = Posting(np.arange(len(self), dtype=np.uint32))
+        return self.everything
+
+    def matches(self, selector: int | Predicate, posting: Posting, bound: Bound) -> Matches:
+        """The rows of a posting list that fulfil a condition."""
+        return self.kept.matches(selector, posting, bound, self.rows.live, self.deleted)
 
     def selected(self, predicate: Predicate, table: LabelTable) -> Posting:
         """The rows that a predicate names; the same object until a list that it was made of changes."""
@@ -211,7 +227,7 @@ class Segment:
         """
         self.packed = {}
         lists, rows = self.postings, len(self)
-        taken = sum(nbytes for what, nbytes in self.nbytes().items() if what not in ("vectors", "graph"))
+        taken = sum(nbytes for what, nbytes in self.nbytes().items() if what not in NOT_COUNTED)
         lengths = np.diff(lists.offsets)
         short_lists = sum(self.fan.lists(length) for length in lengths.tolist() if length >= PACKED_ROWS)
         left = VECTOR_ROW_BYTES * rows - taken - ENTRY_BYTES * short_lists  # sub-trees come with the searches
@@ -276,7 +292,7 @@ class Segment:
     def nbytes(self) -> dict[str, int]:
         """Bytes by what they are for."""
         made = sum(posting.base.nbytes for _, posting in list(self.predicates.values()))
-        everything = 0 if self.everything is None else self.everything.nbytes
+        everything = 0 if self.everything is None else self.everything.base.nbytes
         return {
             "vectors": self.rows.vectors.nbytes,
             "codes": self.rows.records.nbytes + self.rows.layout.signs.nbytes,
@@ -287,4 +303,6 @@ class Segment:
             "postings": self.postings.nbytes,
             "packed": sum(copies.nbytes for _, copies in list(self.packed.values())),
             "subtrees": sum(split.nbytes for _, split in list(self.subtrees.values())) + made + everything,
+            "attributes": sum(column.index_bytes for column in self.columns.values()) + self.kept.nbytes,
+            "values": sum(column.value_bytes for column in self.columns.values()),
         }

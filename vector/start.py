@@ -12,12 +12,15 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import pyarrow as pa
 from numba.core.event import Event, Listener, install_listener
 
 from ..lake.progress import shown
 from .ascending import difference, intersection, union
+from .bitmaps import add_listed, add_ranges, add_rows, at, listed, no_rows, rows_of
 from .building import Settings, built
 from .codes import layout
+from .columns import frozen_cells
 from .copies import copied
 from .delta import Delta
 from .metrics import Metric, checked_vectors
@@ -37,39 +40,39 @@ ROWS: Final = 320
 DIM: Final = 8
 STAGE: Final = "compiling vector kernels, once for this machine"
 _lock = threading.Lock()
-_ready = False
+_ready: set[Callable[[Settings], None]] = set()
 
 
 class _Announcer(Listener):
     """Says so each time that Numba begins to compile a kernel, which it does not for one that it finds in its cache."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.done, self.compiled = progress, 0, 0
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self.progress, self.steps, self.done, self.compiled = progress, steps, 0, 0
 
     def on_start(self, event: Event) -> None:
         self.compiled += 1
-        self.progress(STAGE, self.done, len(STEPS))
+        self.progress(STAGE, self.done, self.steps)
 
     def on_end(self, event: Event) -> None:
-        self.progress(STAGE, self.done, len(STEPS))
+        self.progress(STAGE, self.done, self.steps)
 
 
-def kernels_ready() -> None:
-    """Compile or load every kernel, unless this process has done so."""
-    global _ready  # noqa: PLW0603 - what a process has compiled is a fact of the process
+def kernels_ready(*, attributes: bool = False) -> None:
+    """Compile or load every kernel, those for attributes if asked for, unless this process has done so."""
     with _lock:
-        if _ready:
+        steps = [step for step in (*STEPS, *(ATTRIBUTE_STEPS if attributes else ())) if step not in _ready]
+        if not steps:
             return
         settings = Settings(DIM, Metric.L2, layout(DIM, 0), 0, 1)
         began_seconds = time.monotonic()
-        with shown(None) as progress, install_listener("numba:compile", _Announcer(progress)) as announcer:
-            for step in STEPS:
+        with shown(None) as progress, install_listener("numba:compile", _Announcer(progress, len(steps))) as announcer:
+            for step in steps:
                 step(settings)
                 announcer.done += 1
         if announcer.compiled:
             took_seconds = time.monotonic() - began_seconds
             logging.getLogger("lakelet").info("%s: took %.1f s", STAGE, took_seconds)
-        _ready = True
+        _ready.update(steps)
 
 
 def _rows() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
@@ -102,4 +105,15 @@ def _revise(settings: Settings) -> None:
     count_live(difference(union(listed, one), intersection(listed, one)), delta.rows.live)
 
 
+def _match(settings: Settings) -> None:
+    column = frozen_cells(pa.array(range(ROWS)), pa.int64())
+    some, both = np.arange(2, dtype=np.uint32), np.array([[1, 2]], np.int64)
+    words = no_rows(ROWS)
+    add_ranges(column.cells, both, words)
+    add_listed(column.cells, column.order, both, words)
+    add_rows(listed(column.cells, column.order, both), words)
+    rows_of(at(words, some), some)
+
+
 STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_check, _revise, _build)
+ATTRIBUTE_STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_match,)

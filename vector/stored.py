@@ -12,16 +12,19 @@ import numpy as np
 
 from ..lake.errors import Corrupt
 from . import container
+from .attributes import declared, name_of
 from .budget import Budget
 from .building import Settings
 from .codes import layout
 from .delta import Delta
 from .graph import Graph
 from .labels import PUBLIC, Everyone, LabelTable
+from .matching import frozen, table_of
 from .metrics import Metric
 from .nodes import Nodes, no_nodes
 from .postings import FrozenPostings, folded
 from .segment import Rows, Segment
+from .stored_columns import column_arrays, columns_of
 
 if TYPE_CHECKING:
     import os
@@ -67,6 +70,9 @@ def taken(contents: Contents) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "tenanted": contents.tenanted,
         "next_id": contents.next_id,
         "units": kinds,
+        "attributes": None
+        if settings.schema is None
+        else [[each.name, name_of(each.type)] for each in settings.schema],
     }
     return meta, arrays
 
@@ -81,7 +87,9 @@ def opened(path: str | os.PathLike[str], *, mmap: bool, verify: bool, threads: i
     meta, arrays = container.read(path, kind=KIND, mmap=mmap, verify=verify)
     try:
         metric, dim, seed = Metric[meta["metric"]], int(meta["dim"]), int(meta["seed"])
-        settings = Settings(dim, metric, layout(dim, seed), seed, threads, bool(meta["graph"]))
+        named = meta.get("attributes")
+        schema = None if named is None else declared(dict(named))
+        settings = Settings(dim, metric, layout(dim, seed), seed, threads, bool(meta["graph"]), schema)
         labels = _labels(arrays)
         units: list[Unit] = []
         for number, kind in enumerate(meta["units"]):
@@ -147,7 +155,7 @@ def _row_arrays(unit: Unit) -> dict[str, NDArray[Any]]:
 
 def _segment_arrays(segment: Segment) -> dict[str, NDArray[Any]]:
     nodes, budget = segment.rows.nodes, segment.budget
-    made = _row_arrays(segment) | {"id_order": segment.id_order}
+    made = _row_arrays(segment) | {"id_order": segment.id_order} | column_arrays(segment.columns)
     made |= {f"node_{name}": getattr(nodes, name) for name in Nodes.__slots__}
     if segment.graph is not None:
         made["graph"] = segment.graph.stored()
@@ -162,25 +170,30 @@ def _segment(arrays: dict[str, NDArray[Any]], settings: Settings) -> Segment:
     budget = Budget(**{name: arrays[f"budget_{name}"] for name in Budget.__slots__})
     stored = arrays.get("graph")
     graph = None if stored is None else Graph.opened(stored, settings.dim, len(rows.ids), settings.metric)
-    segment = Segment(rows, arrays["id_order"], postings, budget, graph)
+    columns = columns_of(arrays, settings.schema, len(rows.ids))
+    segment = Segment(rows, arrays["id_order"], postings, budget, graph, columns)
     segment.deleted = int(np.count_nonzero(rows.live == 0))
     return segment
 
 
 def _delta_arrays(delta: Delta) -> dict[str, NDArray[Any]]:
-    return _row_arrays(delta) | {"capacity": np.array([delta.capacity])}
+    columns = frozen(table_of(delta.columns, np.arange(len(delta)))) if delta.columns else {}
+    return _row_arrays(delta) | {"capacity": np.array([delta.capacity])} | column_arrays(columns)
 
 
 def _delta(arrays: dict[str, NDArray[Any]], settings: Settings) -> Delta:
     """A delta with room again: its rows are copied into one."""
     rows = _rows(arrays, settings, no_nodes(settings.dim))
     _agree(len(rows.ids), rows.vectors, rows.records, rows.live)
-    delta = Delta(int(arrays["capacity"][0]), rows.mean, settings.layout, settings.metric, rows.nodes)
+    capacity = int(arrays["capacity"][0])
+    delta = Delta(capacity, rows.mean, settings.layout, settings.metric, rows.nodes, settings.schema)
+    columns = columns_of(arrays, settings.schema, len(rows.ids))
+    attributes = table_of(columns, np.arange(len(rows.ids))) if columns else None
     offsets, positions = arrays["list_offsets"], arrays["list_positions"]
     codes = np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
     by_row = np.argsort(positions, kind="stable")
     row_offsets = np.searchsorted(positions[by_row], np.arange(len(rows.ids) + 1))
-    delta.append(rows.vectors, rows.ids, (row_offsets, codes[by_row]))
+    delta.append(rows.vectors, rows.ids, (row_offsets, codes[by_row]), attributes)
     delta.rows.live[: len(rows.live)] = rows.live
     return delta
 

@@ -22,6 +22,7 @@ from .segment import Segment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from .labels import Grants
@@ -39,7 +40,9 @@ class Units:
         self._background: threading.Thread | None = None
         self._failure: BaseException | None = None
 
-    def append(self, rows: NDArray[np.float32], ids: NDArray[np.int64], grants: Grants) -> None:
+    def append(
+        self, rows: NDArray[np.float32], ids: NDArray[np.int64], grants: Grants, attributes: pa.Table | None = None
+    ) -> None:
         """Add rows to the delta, and to another once it is full."""
         offsets, codes = grants
         done = 0
@@ -52,16 +55,19 @@ class Units:
             count = min(len(rows) - done, delta.capacity - len(delta))
             at = slice(done, done + count)
             part = offsets[done : done + count + 1] - offsets[done]
-            delta.append(rows[at], ids[at], (part, codes[offsets[done] : offsets[done + count]]))
+            some = None if attributes is None else attributes.slice(done, count)
+            delta.append(rows[at], ids[at], (part, codes[offsets[done] : offsets[done + count]]), some)
             done += count
 
-    def build(self, rows: NDArray[np.float32], ids: NDArray[np.int64], grants: Grants) -> Segment:
+    def build(
+        self, rows: NDArray[np.float32], ids: NDArray[np.int64], grants: Grants, attributes: pa.Table | None = None
+    ) -> Segment:
         """A segment of a large batch, with codes of its own; for :meth:`place`. Needs no lock."""
         offsets, codes = grants
         pairs = codes, np.repeat(np.arange(len(ids), dtype=np.int64), np.diff(offsets))
         if not self.now:  # nobody searches what is empty
-            return built(rows, ids, pairs, self.settings)[0]
-        return aside(lambda: built(rows, ids, pairs, self.settings)[0])
+            return built(rows, ids, pairs, self.settings, attributes=attributes)[0]
+        return aside(lambda: built(rows, ids, pairs, self.settings, attributes=attributes)[0])
 
     def place(self, segment: Segment) -> None:
         """Let readers see a segment."""
@@ -145,7 +151,8 @@ class Units:
             mean = largest.rows.mean
         elif rows is not None:
             mean = mean_of(rows)
-        return Delta(VECTOR_DELTA_ROWS, mean, settings.layout, settings.metric, no_nodes(settings.dim))
+        nodes = no_nodes(settings.dim)
+        return Delta(VECTOR_DELTA_ROWS, mean, settings.layout, settings.metric, nodes, settings.schema)
 
     def _merge_all(self) -> None:
         """The background thread: merge until nothing is due. A failure ends it and waits for the next writer."""

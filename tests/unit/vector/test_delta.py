@@ -112,5 +112,6 @@ def test_a_full_delta_counts_its_bytes() -> None:
     assert found["vectors"] == CAPACITY * 9 * 4
     assert found["codes"] == CAPACITY * delta.rows.layout.record_bytes
     assert found["postings"] >= 4 * CAPACITY
+    assert found.pop("attributes") == found.pop("values") == 0, "it has none"
     assert min(found.values()) > 0
     delta.drop_views(0)

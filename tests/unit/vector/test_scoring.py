@@ -21,7 +21,7 @@ from lakelet.vector.codes import layout, quantise
 from lakelet.vector.metrics import Metric, checked_vectors
 from lakelet.vector.nodes import Nodes, rounded_query
 from lakelet.vector.scoring import estimate_ranks, exact, nearest
-from lakelet.vector.segment import NOT_PACKED
+from lakelet.vector.segment import EVERY, NOT_PACKED
 from lakelet.vector.subtree import CHILD, CHILDREN, NO_SUBTREE, NODE, START, STOP, subtree
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def looked_up(
     split, ef, budget = way
     packed = np.ascontiguousarray(segment.rows.records[positions])
     again = ids.copy(), found.copy()
-    nearest(queries, segment.rows.table, positions, removed, split, NOT_PACKED, ef, budget, ids, found)
-    nearest(queries, segment.rows.table, positions, removed, split, packed, ef, budget, *again)
+    nearest(queries, segment.rows.table, positions, removed, split, NOT_PACKED, EVERY, ef, budget, ids, found)
+    nearest(queries, segment.rows.table, positions, removed, split, packed, EVERY, ef, budget, *again)
     same((ids, found), again)  # copies of records save time alone
     return ids, found
 
@@ -224,7 +224,7 @@ def test_lists_are_offered_one_after_the_other(segment: Segment) -> None:
     kept = queries.copy()
     for part in (positions[:100], positions[50:400], positions[400:]):  # some of them twice
         exact(queries, segment.rows.table, part, NOTHING, ids, apart)
-    nearest(queries, segment.rows.table, positions, NOTHING, NO_SUBTREE, NOT_PACKED, 600, 0, ids, apart)
+    nearest(queries, segment.rows.table, positions, NOTHING, NO_SUBTREE, NOT_PACKED, EVERY, 600, 0, ids, apart)
     same((ids, apart), brute(segment, queries, positions, NOTHING, 10))
     np.testing.assert_array_equal(queries, kept)
 
@@ -310,7 +310,7 @@ from lakelet.vector.codes import encode, layout
 from lakelet.vector.metrics import Metric
 from lakelet.vector.nodes import Nodes
 from lakelet.vector.scoring import nearest
-from lakelet.vector.segment import NOT_PACKED, Rows
+from lakelet.vector.segment import EVERY, NOT_PACKED, Rows
 from lakelet.vector.subtree import subtree
 
 bias = np.array({bias}, np.float32)
@@ -325,7 +325,7 @@ made = Rows(rows, records, np.arange(256), np.ones(256, np.uint8), mean, lay, Me
 every, ids, apart = np.arange(256, dtype=np.uint32), np.full((1, 5), -1), np.full((1, 5), np.inf, np.float32)
 split = subtree(every, nodes, 64)
 query, nothing = np.zeros((1, 8), np.float32), np.empty(0, np.uint32)
-nearest(query, made.table, every, nothing, split, NOT_PACKED, 100, 64, ids, apart)
+nearest(query, made.table, every, nothing, split, NOT_PACKED, EVERY, 100, 64, ids, apart)
 assert (ids >= 0).all(), ids
 assert (ids < 64).all() or np.isinf(bias).any(), ids  # of the first short-list, which scores best
 """
