@@ -6,6 +6,8 @@ values come back as they were; conditions take both for zero.
 
 from __future__ import annotations
 
+import math
+import struct
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["array_of", "float_key", "is_list", "is_text", "keys_of"]
 
-SIGN: Final = np.int64(np.iinfo(np.int64).max)
+_INT64: Final = struct.Struct("<q")
+_FLOAT64: Final = struct.Struct("<d")
+SIGN: Final = 2**63 - 1
 """Flips all bits of a negative float but its sign, which turns their order round."""
 NAN: Final = np.array([np.nan]).view(np.int64)[0] & SIGN
 
@@ -33,7 +37,10 @@ def is_list(kind: pa.DataType) -> bool:
 
 def float_key(value: float) -> int:
     """The key of a float64."""
-    return int(_turned(np.array([value], np.float64))[0])
+    if math.isnan(value):
+        return int(NAN)
+    (bits,) = _INT64.unpack(_FLOAT64.pack(value))
+    return int(bits ^ SIGN if bits < 0 else bits)
 
 
 def _turned(values: NDArray[np.float64]) -> NDArray[np.int64]:

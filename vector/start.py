@@ -17,7 +17,7 @@ from numba.core.event import Event, Listener, install_listener
 
 from ..lake.progress import shown
 from .ascending import difference, intersection, union
-from .bitmaps import add_listed, add_ranges, add_rows, at, listed, no_rows, rows_of
+from .bitmaps import add_rows, at, rows_of
 from .building import Settings, built
 from .codes import layout
 from .columns import frozen_cells
@@ -106,13 +106,10 @@ def _revise(settings: Settings) -> None:
 
 
 def _match(settings: Settings) -> None:
-    column = frozen_cells(pa.array(range(ROWS)), pa.int64())
-    some, both = np.arange(2, dtype=np.uint32), np.array([[1, 2]], np.int64)
-    words = no_rows(ROWS)
-    add_ranges(column.cells, both, words)
-    add_listed(column.cells, column.order, both, words)
-    add_rows(listed(column.cells, column.order, both), words)
-    rows_of(at(words, some), some)
+    column, some = frozen_cells(pa.array(range(ROWS)), pa.int64()), np.arange(2, dtype=np.uint32)
+    words = column.within(((1, 7),), None) & column.null(False, None)
+    add_rows(some, words)
+    rows_of(at(words, some) | column.within(((1, 7),), some), some)
 
 
 STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_check, _revise, _build)

@@ -3,24 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lakelet.vector.bitmaps import (
-    BLOCK_ROWS,
-    add_listed,
-    add_ranges,
-    add_rows,
-    all_rows,
-    at,
-    count,
-    count_between,
-    listed,
-    no_rows,
-    of_mask,
-    rows_of,
-)
-from lakelet.vector.columns import ordered
+from lakelet.vector.bitmaps import add_rows, all_rows, at, count, count_between, no_rows, of_mask, rows_of
 
 OWN = np.empty(0, np.uint32)
 SIZES = [0, 1, 63, 64, 65, 127, 128, 1_000]
@@ -49,23 +34,3 @@ def test_counting_listing_and_choosing(rows: int, seed: int, share: float) -> No
     add_rows(np.flatnonzero(mask).astype(np.uint32), made)
     assert (made == words).all()
     assert (all_rows(rows) == of_mask(np.ones(rows, bool))).all()
-
-
-@pytest.mark.parametrize("rows", [*SIZES, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 77])
-@pytest.mark.parametrize("cells", [1, 7, 300, 65_536])
-def test_ranges_of_cells_by_looking_and_by_order(rows: int, cells: int) -> None:
-    random = np.random.default_rng(rows + cells)
-    column = random.integers(0, cells, rows).astype(np.uint16)
-    order = ordered(column)
-    for ranges in ([(0, 0)], [(cells // 3, cells // 2)], [(0, cells - 1)], [(0, 1), (cells // 2, cells // 2)], []):
-        bounds = np.array(ranges, np.int64).reshape(-1, 2)
-        mask = np.zeros(rows, bool)
-        for low, high in ranges:
-            mask |= (column >= low) & (column <= high)
-        looked, found = no_rows(rows), no_rows(rows)
-        add_ranges(column, bounds, looked)
-        add_listed(column, order, bounds, found)
-        assert (looked == of_mask(mask)).all()
-        assert (found == looked).all()
-        if len(ranges) == 1:
-            assert (np.sort(listed(column, order, bounds)) == np.flatnonzero(mask)).all()
