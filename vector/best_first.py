@@ -20,7 +20,7 @@ from .subtree import CHILD, CHILDREN, NODE, START, STOP
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["chosen_rows", "walk_ranks"]
+__all__ = ["chosen_lists", "chosen_rows", "walk_ranks"]
 
 BINS: Final = 1024
 """Of the histogram of keys."""
@@ -71,14 +71,36 @@ def chosen_rows(
     """Positions in the short-lists that best-first comes to until it has ``budget_rows``; if ``copied``, their indexes.
 
     ``wanted``, if it is not empty, is a bitmap over ``positions``: these rows alone are taken, and counted.
+    """
+    lists, rows = chosen_lists(query, codes, scale, bias, split, wanted, budget_rows)
+    out, size, begin, end = np.empty(rows, np.uint32), 0, 0, 0  # neighbouring lists are copied together
+    for entry in lists:
+        if split[START, entry] != end:
+            size += _copy(positions, copied, wanted, begin, end, out, size)
+            begin = split[START, entry]
+        end = split[STOP, entry]
+    size += _copy(positions, copied, wanted, begin, end, out, size)
+    return out[:size]
+
+
+@compiled
+def chosen_lists(
+    query: NDArray[np.float32],
+    codes: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    split: NDArray[np.int32],
+    wanted: NDArray[np.uint64],
+    budget_rows: int,
+) -> tuple[NDArray[np.int32], int]:
+    """The entries of the short-lists that best-first comes to until it has ``budget_rows``, and their rows, at most.
 
     No heap: cells below the root are opened in the order of their scores, until a histogram of the lists' own scores
-    says that the rows that lie before the next cell suffice; then those of the best lists are taken.
+    says that the rows that lie before the next cell suffice; then the best lists are taken.
     """
     node, child, children, start, stop = split[NODE], split[CHILD], split[CHILDREN], split[START], split[STOP]
     if child[0] == 0:
-        every = np.empty(stop[0], np.uint32)
-        return every[: _copy(positions, copied, wanted, 0, stop[0], every, 0)]
+        return np.zeros(1, np.int32), stop[0]
     size = codes.shape[1]
     words = np.empty(size, np.int16)
     unit = np.float32(2) * rounded_query(query, words)
@@ -124,7 +146,7 @@ def chosen_rows(
                 spots[below] = spot
                 rows_of[spot] += held
                 before += held if spot < frontier else 0
-    return _taken(rows_of, spots, start, stop, positions, copied, wanted, budget_rows)
+    return _taken(rows_of, spots, start, stop, wanted, budget_rows)
 
 
 @compiled
@@ -133,12 +155,11 @@ def _taken(
     spots: NDArray[np.int16],
     start: NDArray[np.int32],
     stop: NDArray[np.int32],
-    positions: NDArray[np.uint32],
-    copied: bool,
     wanted: NDArray[np.uint64],
     budget_rows: int,
-) -> NDArray[np.uint32]:
-    """The rows of the lists in the least bins that hold ``budget_rows``; ``spots`` is each list's bin, -1 if unopened.
+) -> tuple[NDArray[np.int32], int]:
+    """The lists in the least bins that hold ``budget_rows``, and their rows; ``spots`` is each list's bin, -1 if
+    unopened.
 
     The nearest come first: the best of these are a limit that few of the others pass. Those go by place and not by
     nearness, so that memory is read forwards.
@@ -150,25 +171,28 @@ def _taken(
         if soon < FIRST_ROWS:
             near, soon = last, total
     if near == last:  # of that bin some lists may stay out
-        near, soon = -1, 0
+        near = -1
     # The last bin goes in whole unless it is most of what was chosen, as where many lists lie equally near
     short = rows_of[last] if total <= 2 * budget_rows else budget_rows - (total - rows_of[last])
-    out, early, late = np.empty(total, np.uint32), 0, soon
-    begin, end = 0, 0  # of neighbouring lists that will be copied together
+    early, late = 0, 0
+    for spot in spots:
+        early += 0 <= spot <= near
+        late += near < spot <= last
+    out = np.empty(early + late, np.int32)
+    early, late = 0, early
     for entry in range(spots.shape[0]):
-        if spots[entry] < 0 or spots[entry] > last or (spots[entry] == last and short <= 0):
+        spot = spots[entry]
+        if spot < 0 or spot > last or (spot == last and short <= 0):
             continue
-        left, right = int(start[entry]), int(stop[entry])
-        short -= _held(wanted, left, right) if spots[entry] == last else 0
-        if spots[entry] <= near:
-            early += _copy(positions, copied, wanted, left, right, out, early)
-            continue
-        if left != end:
-            late += _copy(positions, copied, wanted, begin, end, out, late)
-            begin = left
-        end = right
-    late += _copy(positions, copied, wanted, begin, end, out, late)
-    return out[:late]
+        if spot == last:
+            short -= _held(wanted, start[entry], stop[entry])
+        if spot <= near:
+            out[early] = entry
+            early += 1
+        else:
+            out[late] = entry
+            late += 1
+    return out[:late], total
 
 
 @inlined

@@ -97,12 +97,17 @@ class Search(NamedTuple):
                     yield unit, selector, posting, matches
 
     def _plan(self, unit: Unit, selector: Selector, posting: Posting, matches: Matches | None) -> Plan:
-        fan, blocks, dim = unit.fan, self.settings.layout.blocks, self.settings.dim
-        if matches is not None:
-            passed = len(posting.base) / max(matches.of_base, 1)
-            return choose(
-                matches.rows, self.k, self.ef, self.exact, unit.budget, fan, False, dim, blocks, False, passed
-            )
-        graph = selector == ALL_CODE and isinstance(unit, Segment) and unit.graph is not None
-        copied = unit.is_copied(selector, posting)
-        return choose(posting.rows, self.k, self.ef, self.exact, unit.budget, fan, graph, dim, blocks, copied)
+        graph = matches is None and selector == ALL_CODE and isinstance(unit, Segment) and unit.graph is not None
+        return choose(
+            posting.rows if matches is None else matches.rows,
+            self.k,
+            self.ef,
+            self.exact,
+            unit.budget,
+            unit.fan,
+            graph,
+            self.settings.dim,
+            self.settings.layout.blocks,
+            matches is None and unit.is_copied(selector, posting),
+            1.0 if matches is None else len(posting.base) / max(matches.of_base, 1),
+        )

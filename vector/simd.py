@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
+from numba import config, types
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 from ..lake.kernels import compiled
@@ -24,6 +25,7 @@ __all__ = [
     "dot",
     "estimate",
     "estimate_four",
+    "features",
     "float_at",
     "packed_bits",
     "panel_products",
@@ -40,6 +42,13 @@ LANES: Final = 16
 UNROLLED: Final = 4
 I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 F16X32, I64X8, I64X4 = ir.VectorType(F32, LANES), ir.VectorType(I64, 8), ir.VectorType(I64, 4)
+
+
+def features() -> set[str]:
+    """What the processor that Numba compiles for can do, as LLVM names it."""
+    asked = getattr(config, "CPU_FEATURES", None)  # set for a processor other than this one
+    told: str = get_host_cpu_features() if asked is None else asked  # type: ignore[no-untyped-call]
+    return {name[1:] for name in told.split(",") if name.startswith("+")}
 
 
 def _function(builder: Any, name: str, result: Any, parameters: list[Any]) -> Any:
@@ -96,17 +105,18 @@ def _loop(builder: Any, start: Any, stop: Any, values: list[Any], body: Callable
     for phi, value in zip(running, values, strict=True):
         phi.add_incoming(value, before)
     after = body(at, running)
+    latch = builder.block  # a body may loop itself
     following = builder.add(at, ir.Constant(I64, 1))
-    at.add_incoming(following, loop)
+    at.add_incoming(following, latch)
     for phi, value in zip(running, after, strict=True):
-        phi.add_incoming(value, loop)
+        phi.add_incoming(value, latch)
     builder.cbranch(builder.icmp_signed("<", following, stop), loop, end)
     builder.position_at_end(end)
     ended = []
     for value, result in zip(values, after, strict=True):
         phi = builder.phi(value.type)
         phi.add_incoming(value, before)
-        phi.add_incoming(result, loop)
+        phi.add_incoming(result, latch)
         ended.append(phi)
     return ended
 
