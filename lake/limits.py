@@ -87,3 +87,9 @@ VECTOR_ATTRIBUTES: Final = 1_000
 """Most attributes of one index."""
 VECTOR_MATCH_BYTES: Final = 32 * 2**20
 """Which rows fulfil a condition, kept a unit for the conditions that come again."""
+VECTOR_JOURNAL_BYTES: Final = 64 * 2**20
+"""A journal above this, and above its share of the snapshot, is put into a new snapshot in the background."""
+VECTOR_JOURNAL_PERCENT: Final = 25
+"""That share, of the snapshot's bytes."""
+VECTOR_REPLAY_BYTES: Final = 64 * 2**20
+"""Vectors of additions in a journal that are added at once when it is read."""

@@ -24,6 +24,10 @@ __all__ = ["chosen_lists", "chosen_rows", "walk_ranks"]
 
 BINS: Final = 1024
 """Of the histogram of keys."""
+AROUND_ROWS, AROUND_PART = 512, 100
+"""Rows around a query among which those wanted are counted: so many, or one in so many of all."""
+LOST_SHARE: Final = 0.5
+"""Of what their share of all promises, if so few of these are wanted, the condition keeps away from the query."""
 FIRST_ROWS: Final = 512
 """Rows of the nearest lists that are scored before all others: few of these are better than the best of them."""
 
@@ -66,13 +70,15 @@ def chosen_rows(
     positions: NDArray[np.uint32],
     copied: bool,
     wanted: NDArray[np.uint64],
+    share: float,
     budget_rows: int,
 ) -> NDArray[np.uint32]:
     """Positions in the short-lists that best-first comes to until it has ``budget_rows``; if ``copied``, their indexes.
 
-    ``wanted``, if it is not empty, is a bitmap over ``positions``: these rows alone are taken, and counted.
+    ``wanted``, if it is not empty, is a bitmap over ``positions``: these rows alone, a ``share`` of all, are taken, and
+    counted.
     """
-    lists, rows = chosen_lists(query, codes, scale, bias, split, wanted, budget_rows)
+    lists, rows = chosen_lists(query, codes, scale, bias, split, wanted, share, budget_rows)
     out, size, begin, end = np.empty(rows, np.uint32), 0, 0, 0  # neighbouring lists are copied together
     for entry in lists:
         if split[START, entry] != end:
@@ -91,9 +97,13 @@ def chosen_lists(
     bias: NDArray[np.float32],
     split: NDArray[np.int32],
     wanted: NDArray[np.uint64],
+    share: float,
     budget_rows: int,
 ) -> tuple[NDArray[np.int32], int]:
     """The entries of the short-lists that best-first comes to until it has ``budget_rows``, and their rows, at most.
+
+    Where far fewer of the rows around the query are wanted than a ``share``, the nearest wanted ones lie anywhere, and
+    the budget is not for such: then it is the root's entry, all rows.
 
     No heap: cells below the root are opened in the order of their scores, until a histogram of the lists' own scores
     says that the rows that lie before the next cell suffice; then the best lists are taken.
@@ -115,6 +125,8 @@ def chosen_lists(
     order = _by_bin(scores, least, narrow)
     rows_of, spots = np.zeros(BINS, np.int64), np.full(split.shape[1], -1, np.int16)
     stack, before, frontier = np.empty(split.shape[1], np.int32), 0, 0
+    around, wanted_around = max(AROUND_ROWS, stop[0] // AROUND_PART) if share > 0 else 0, 0
+    seen_around = 0
     for turn in range(cells):
         cell = order[turn]
         reached = _bin(scores[cell], least, narrow)
@@ -123,6 +135,11 @@ def chosen_lists(
             frontier += 1
         if before >= budget_rows:
             break
+        if seen_around < around:
+            seen_around += stop[first + cell] - start[first + cell]
+            wanted_around += _held(wanted, start[first + cell], stop[first + cell])
+            if seen_around >= around and wanted_around < LOST_SHARE * share * seen_around:
+                return np.zeros(1, np.int32), stop[0]
         stack[0], depth = first + cell, 1
         if child[first + cell] == 0:
             spots[first + cell], depth = reached, 0

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from .postings import FrozenPostings
     from .segment import Rows
 
-__all__ = ["Budget", "fitted", "whole"]
+__all__ = ["Budget", "fitted", "true_neighbours", "whole"]
 
 SAMPLE_QUERIES: Final = 512
 NEIGHBOURS: Final = 10
 WALK_RECALL: Final = 0.96
 RANK_RECALL: Final = 0.99
+"""Of what was scored, where not all was;"""
+WHOLE_RECALL: Final = 0.97
+"""and where all was."""
 THIN: Final = 5
 """From one length to the next."""
 LISTS: Final = 4
@@ -47,19 +50,27 @@ LEAST_CANDIDATES: Final = 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Budget:
-    """Rows to score and candidates to rank at some lengths of a list, each float64 (points,), lengths ascending."""
+    """Rows to score and candidates to rank at some lengths of a list, each float64 (points,), lengths ascending.
+
+    ``ranked`` after a part was scored, ``whole`` after all was.
+    """
 
     lengths: NDArray[np.float64]
     scored: NDArray[np.float64]
     ranked: NDArray[np.float64]
+    whole: NDArray[np.float64]
 
     def rows(self, length: int) -> float:
         """Rows to score of a list, for ten neighbours."""
         return _between(length, self.lengths, self.scored)
 
     def candidates(self, length: int) -> float:
-        """Candidates to rank by their true distance, for ten neighbours."""
+        """Candidates to rank by their true distance after a part was scored, for ten neighbours."""
         return _between(length, self.lengths, self.ranked)
+
+    def whole_candidates(self, length: int) -> float:
+        """Candidates to rank by their true distance after all rows were scored, for ten neighbours."""
+        return _between(length, self.lengths, self.whole)
 
 
 def _between(length: int, lengths: NDArray[np.float64], values: NDArray[np.float64]) -> float:
@@ -69,7 +80,7 @@ def _between(length: int, lengths: NDArray[np.float64], values: NDArray[np.float
 
 def whole() -> Budget:
     """For rows of which nothing is known: score all, rank a hundred."""
-    return Budget(np.array([1.0, 1e12]), np.array([1.0, 1e12]), np.array([100.0, 100.0]))
+    return Budget(np.array([1.0, 1e12]), np.array([1.0, 1e12]), *[np.array([100.0, 100.0])] * 2)
 
 
 def fitted(rows: Rows, postings: FrozenPostings, cap_rows: int, seed: int, *, threads: int) -> Budget:
@@ -91,14 +102,16 @@ def fitted(rows: Rows, postings: FrozenPostings, cap_rows: int, seed: int, *, th
         if some:
             points.append(_point(rows, some, queries, cap_rows, threads))
         length //= THIN
-    at, scored, ranked = np.array(points[::-1]).T
-    return Budget(at.copy(), np.maximum.accumulate(scored), np.maximum.accumulate(ranked))
+    by_length = np.array(points[::-1]).T
+    return Budget(by_length[0].copy(), *(np.maximum.accumulate(values) for values in by_length[1:]))
 
 
 def _point(
     rows: Rows, lists: list[NDArray[np.uint32]], queries: NDArray[np.int64], cap_rows: int, threads: int
-) -> tuple[float, float, float]:
-    """The mean length of lists, and what of that a search must score and rank; each takes its part of the queries."""
+) -> tuple[float, ...]:
+    """The mean length of lists, and what of that a search must score, and rank after a part or all was scored; each
+    takes its part of the queries.
+    """
     length = round(math.exp(sum(math.log(len(some)) for some in lists) / len(lists)))
     shares, ranks = [], []
     for turn, some in enumerate(lists):
@@ -106,14 +119,15 @@ def _point(
         shares.append(walked / len(some))
         ranks.append(ranked)
     scored = length * float(np.quantile(np.concatenate(shares), WALK_RECALL))
-    return length, scored, max(float(np.quantile(np.concatenate(ranks), RANK_RECALL)) + 1.0, LEAST_CANDIDATES)
+    better = np.quantile(np.concatenate(ranks), (RANK_RECALL, WHOLE_RECALL))
+    return length, scored, *np.maximum(better + 1.0, LEAST_CANDIDATES).tolist()
 
 
 def _needed(
     rows: Rows, some: NDArray[np.uint32], queries: NDArray[np.int64], cap_rows: int, threads: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each neighbour of each query in a list: rows scored until best-first met it, rows with a better estimate."""
-    found = _neighbours(rows, some, queries, threads)
+    found = true_neighbours(rows, some, queries, threads)
     split = subtree(some, rows.nodes, cap_rows)
     walked, ranked = np.full(found.shape, len(some), np.int64), np.empty(found.shape, np.int64)
     nodes = rows.nodes
@@ -123,7 +137,9 @@ def _needed(
     return walked.reshape(-1), ranked.reshape(-1)
 
 
-def _neighbours(rows: Rows, some: NDArray[np.uint32], queries: NDArray[np.int64], threads: int) -> NDArray[np.int64]:
+def true_neighbours(
+    rows: Rows, some: NDArray[np.uint32], queries: NDArray[np.int64], threads: int = 1
+) -> NDArray[np.int64]:
     """Indexes into ``some`` of the nearest of each query, itself left out: int64 (queries, NEIGHBOURS at most)."""
     wanted = rows.vectors[queries]
     found = np.empty((len(queries), 0), np.int64)

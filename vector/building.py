@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .background import shared_out
-from .budget import fitted
+from .budget import fitted, true_neighbours
 from .codes import encode
-from .graph import Graph
+from .graph import linked, walks_fitted
 from .matching import frozen
 from .metrics import Metric
 from .nodes import rounded
@@ -87,7 +88,10 @@ def built(
     id_order = np.argsort(placed_ids, kind="stable").astype(np.uint32)
     postings = FrozenPostings(*by_code(granted[0], position[granted[1]]))
     budget = fitted(rows, postings, SHORT_LIST_ROWS, settings.seed, threads=settings.threads)
-    graph = Graph.built(placed, metric, settings.seed, settings.threads) if settings.graph else None
+    graph = None
+    if settings.graph:
+        links, starts = linked(placed, metric, settings.seed, settings.threads)
+        graph = walks_fitted(rows, links, starts, budget, partial(true_neighbours, rows), settings.seed)
     columns = {} if attributes is None else frozen(attributes.take(order))
     return Segment(rows, id_order, postings, budget, graph, columns), position
 

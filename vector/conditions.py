@@ -5,13 +5,15 @@ What cannot be said as sets of keys is left to DuckDB as a whole; it is slower a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import pyarrow as pa
 
+from ..lake import evaluation
 from ..lake.conversion import rows_without_columns
 from ..lake.limits import WHERE_CACHE_ENTRIES
 from ..lake.predicate import Params, bind_where, named_params
@@ -23,51 +25,92 @@ from .constants import plain
 
 __all__ = ["Conditions"]
 
+PLAIN: Final = frozenset((type(None), bool, int, float, str, bytes, Decimal, date, datetime))
+"""Types whose equal values say the same."""
+
 
 class Conditions:
     """Conditions over attributes of one schema, each text parsed once."""
 
-    __slots__ = ("_constant", "_parsed", "schema")
+    __slots__ = ("_bound", "_parsed", "schema")
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
         self._parsed: dict[str, tuple[Tree, tuple[str, ...]]] = {}
-        self._constant: dict[str, Bound] = {}
+        self._bound: dict[object, Bound] = {}
 
     def bound(self, text: str, params: Params | None) -> Bound:
-        """The condition of a text with its parameters. InvalidSQL as :func:`.bind_where` raises it."""
-        ready = self._constant.get(text) if not params else None
-        if ready is not None:
-            return ready
+        """The condition of a text with its parameters; the same object for the same values, if they come again soon.
+
+        InvalidSQL as :func:`.bind_where` raises it.
+        """
+        told = _told(text, params)
+        known = None if told is None else self._bound.get(told)
+        if known is not None:
+            return known
         found = self._parsed.get(text)
         if found is None:
             where = parse_where(text)
             found = where.resolve(self.schema.names)[0], where.parameters
-            if len(self._parsed) >= WHERE_CACHE_ENTRIES:
-                self._parsed.clear()
-                self._constant.clear()
-            self._parsed[text] = found
+            _put(self._parsed, text, found)
         tree, names = found
         values = {name: plain(value) for name, value in named_params(text, names, params).items()}
         try:
             made = Binder(self.schema, values).bound(tree, False)
         except LeftToDuckDB:
-            made = self._judged(text, values if isinstance(params, Mapping) else list(values.values()), values)
-        if not names:
-            self._constant[text] = made
+            if not _is_stable(frozenset(_functions(tree))):
+                told = None
+            made = self._judged(text, values if isinstance(params, Mapping) else list(values.values()), told)
+        if told is not None:
+            _put(self._bound, told, made)
         return made
 
-    def _judged(self, text: str, params: Params, values: Mapping[str, Any]) -> Judged:
+    def _judged(self, text: str, params: Params, told: object) -> Judged:
         predicate = bind_where(text, self.schema, params)
         # Run now, on one row: an error should not depend on the rows that there are
         nothing = pa.table([pa.nulls(1, self.schema.field(name).type) for name in predicate.columns], predicate.columns)
         predicate.matches(nothing if predicate.columns else rows_without_columns(1, self.schema))
-        plain = all(map(_is_plain, values.values()))
-        return Judged(predicate, (text, repr(sorted(values.items()))) if plain else object())
+        return Judged(predicate, object() if told is None else told)
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a value's repr tells it from every other."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (bool, int, float, str, bytes, Decimal, date, datetime, timedelta)
+def _put(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(cache) >= WHERE_CACHE_ENTRIES:
+        cache.clear()
+    cache[key] = value
+
+
+def _told(text: Any, params: Params | None) -> object:
+    """What tells a condition with its values from every other; None if nothing quick does."""
+    if not params:
+        return text if isinstance(text, str) else None
+    if not isinstance(params, Mapping | list | tuple):
+        return None
+    given = params.items() if isinstance(params, Mapping) else enumerate(params)
+    told = []
+    for name, value in given:
+        if type(value) in PLAIN:
+            told.append((name, type(value), value))
+        elif isinstance(value, list | tuple) and all(type(each) in PLAIN for each in value):
+            told.append((name, tuple, tuple((type(each), each) for each in value)))
+        else:
+            return None
+    return text, tuple(told)
+
+
+def _functions(tree: Any) -> Iterator[str]:
+    """The names of the functions in a condition."""
+    if isinstance(tree, Mapping):
+        if tree.get("class") == "FUNCTION":
+            yield str(tree["function_name"])
+        for child in tree.values():
+            yield from _functions(child)
+    elif isinstance(tree, list):
+        for child in tree:
+            yield from _functions(child)
+
+
+@lru_cache(WHERE_CACHE_ENTRIES)
+def _is_stable(functions: frozenset[str]) -> bool:
+    """Whether these functions say the same of the same row for ever: unlike now() and random()."""
+    sql = "SELECT count(*) FROM duckdb_functions() WHERE list_contains(?, function_name) AND stability <> 'CONSISTENT'"
+    return not functions or evaluation.one_row(sql, [sorted(functions)]) == (0,)

@@ -35,7 +35,7 @@ from ..lake.local_store import remove_quietly, sync_folder, unavailable
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["FORMAT", "HEADER_BYTES", "JSON", "Pieces", "read", "write"]
+__all__ = ["FORMAT", "HEADER_BYTES", "JSON", "Pieces", "read", "refused", "write"]
 
 JSON: TypeAlias = "dict[str, Any] | list[Any] | str | int | float | bool | None"
 """What ``json.loads`` makes."""
@@ -126,7 +126,7 @@ def write(path: str | os.PathLike[str], *, kind: str, meta: Mapping[str, JSON], 
             os.close(descriptor)
         os.replace(temporary, target)
     except OSError as error:
-        raise _refused(error, target, "write") from error
+        raise refused(error, target, "write") from error
     finally:
         remove_quietly(temporary)
     try:
@@ -167,7 +167,7 @@ def read(
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"found no file at {name}; expected a container of kind {kind!r}: write it first") from error
     except OSError as error:
-        raise _refused(error, name, "read") from error
+        raise refused(error, name, "read") from error
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
@@ -182,7 +182,8 @@ def _page(position: int) -> int:
     return -(-position // PAGE_BYTES) * PAGE_BYTES
 
 
-def _refused(error: OSError, path: str, doing: str) -> LakeletError:
+def refused(error: OSError, path: str, doing: str) -> LakeletError:
+    """What to raise for an error of the disk that holds an index, with the mend."""
     mend = _MENDS.get(error.errno or 0)
     return Unavailable(f"could not {doing} {path}: {mend}") if mend else unavailable(error, path, doing)
 

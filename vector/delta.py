@@ -120,6 +120,10 @@ class Delta:
         """The rows of a posting list that fulfil a condition."""
         return matched(bound, self.columns, self.rows.live, posting)
 
+    def match_records(self, matches: Matches) -> NDArray[np.uint8]:
+        """None."""
+        return NOT_PACKED
+
     def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int) -> SubTree:
         """None: a delta has no tree."""
         return NO_SUBTREE
@@ -132,9 +136,13 @@ class Delta:
         """None."""
         return NOT_PACKED
 
-    def search_graph(self, *_: object) -> bool:
-        """False: a delta has no graph."""
-        return False
+    def pool_rows(self, rows: int) -> float:
+        """0: a delta has no graph."""
+        return 0.0
+
+    def search_graph(self, queries: NDArray[np.float32], *_: object) -> NDArray[np.uint8]:
+        """A delta has no graph: all queries are left."""
+        return np.ones(len(queries), np.uint8)
 
     def drop_views(self, code: int) -> None:
         """Nothing is derived from a delta's lists."""

@@ -12,24 +12,26 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ..lake.errors import InvalidInput, LimitExceeded, NotFound
+from ..lake.errors import InvalidInput
 from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS, VECTOR_K
 from .attributes import declared, given, nothing_given
 from .background import shared_out
 from .building import Settings
 from .codes import layout
 from .conditions import Conditions
+from .durable import Durable
+from .folder import Folder, refuse_other
 from .graph import require
 from .ids import checked_ids
-from .labels import ALL_TENANTS, PUBLIC, PUBLIC_CODE, Label, LabelTable, checked, coded, parsed
+from .labels import ALL_TENANTS, PUBLIC, PUBLIC_CODE, Label, checked, parsed
 from .metrics import checked_vectors, metric_named
+from .operations import Added, Deleted, Dropped, Operation, Revised, State
 from .postings import count_live, folded
 from .predicates import Predicate
 from .search import Search, Selector, Step
 from .segment import ALL_CODE
 from .start import kernels_ready
-from .stored import Contents, opened, taken, written
-from .units import Units
+from .stored import opened, taken, written
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,12 +65,12 @@ class TenantUsage(NamedTuple):
 
 
 class VectorIndex:
-    """An index over float32 vectors in memory, shared by tenants.
+    """An index over float32 vectors in memory, shared by tenants; :meth:`open` keeps one in a folder as well.
 
     ``dim`` of every vector; ``metric`` "l2" (squared Euclid), "cosine" (1 - cos) or "ip" (minus the inner product):
     smaller is nearer. ``attributes`` that conditions may name, as {"year": "int64", "lang": "string"}; the types are
-    those of :func:`.attributes.declared`. ``graph`` keeps an HNSW graph as well, with a copy of the vectors, for
-    searches over all rows. ``seed`` of everything random. ``threads`` for building, all processors if None.
+    those of :func:`.attributes.declared`. ``graph`` keeps the links of an HNSW graph as well, for searches over all rows
+    or many of them. ``seed`` of everything random. ``threads`` for building, all processors if None.
 
     Every method may be called from any thread. Searches never wait for writers; writers take turns. Rows are merged
     into segments in the background; :meth:`wait` waits for that.
@@ -93,14 +95,16 @@ class VectorIndex:
             require()
         named, schema = metric_named(metric), None if nothing_given(attributes) else declared(attributes)
         kernels_ready(attributes=schema is not None)
-        self._settings = Settings(
+        settings = Settings(
             int(dim), named, layout(int(dim), seed), seed, checked_threads(threads), bool(graph), schema
         )
+        self._hold(State.empty(settings))
+
+    def _hold(self, state: State) -> None:
+        schema = state.settings.schema
         self._conditions = Conditions(schema if schema is not None else pa.schema([]))
-        self._units = Units(self._settings)
-        self._labels = LabelTable()
-        self._tenanted = False
-        self._next_id = 0
+        self._state, self._settings, self._labels, self._units = state, state.settings, state.labels, state.units
+        self._durable: Durable | None = None
 
     # What it is
 
@@ -139,72 +143,35 @@ class VectorIndex:
         labels = parsed(tenants, len(rows))
         given_ids = None if ids is None else checked_ids(ids, len(rows))
         table = self._given(attributes, len(rows))
-        with self._units.lock:
-            self._units.raise_failure()
-            named = self._fresh_ids(given_ids, len(rows))
-            if not len(rows):
-                return named
-            if len(rows) < VECTOR_BULK_ROWS:
-                grants = coded(labels, self._labels)
-                self._tenanted = self._tenanted or len(grants[1]) > 0
-                self._units.append(rows, named, grants, table)
-                return named
-        own = LabelTable()
-        grants = coded(labels, own)
-        segment = self._units.build(rows, named, grants, table)
-        with self._units.lock:
-            self._units.refuse_taken(named)
-            segment.recode([self._labels.code(label) for label in own.labels])
-            self._tenanted = self._tenanted or len(segment.postings.positions) > 0
-            self._units.place(segment)
-        return named
+        if not len(rows):
+            return np.empty(0, np.int64)
+        added: NDArray[np.int64] = self._run(Added(rows, given_ids, labels, table))
+        return added
 
     def grant(self, ids: Any, tenant: Label) -> None:
         """Let a tenant, or PUBLIC, see rows. NotFound when an id is unknown, and then nothing was granted."""
-        self._revise(ids, checked(tenant), granting=True)
+        label = checked(tenant)
+        self._run(Revised(checked_ids(ids, None), label, granting=True))
 
     def revoke(self, ids: Any, tenant: Label) -> None:
         """Hide rows from a tenant, or from PUBLIC; rows that it did not see stay as they are.
 
         NotFound when an id or the tenant is unknown, and then nothing was revoked.
         """
-        self._revise(ids, checked(tenant), granting=False)
+        label = checked(tenant)
+        self._run(Revised(checked_ids(ids, None), label, granting=False))
 
     def delete(self, ids: Any) -> None:
         """Delete rows for everybody. NotFound when an id is unknown, and then nothing was deleted."""
-        wanted = checked_ids(ids, None)
-        with self._units.lock:
-            self._units.raise_failure()
-            for unit, positions in self._units.located(wanted):
-                unit.delete(positions)
-            self._units.schedule()
+        self._run(Deleted(checked_ids(ids, None)))
 
     def drop_tenant(self, tenant: Label, *, keep_rows: bool = False) -> int:
         """Forget a tenant: revoke all it sees, and delete rows that nobody else sees; how many were deleted.
 
         ``keep_rows``: delete none; such rows are then seen by ALL_TENANTS alone. NotFound for an unknown tenant.
         """
-        label = checked(tenant)
-        with self._units.lock:
-            self._units.raise_failure()
-            code = self._known(label)
-            deleted = 0
-            for unit in self._units.now:
-                mine = folded(unit.postings.get(code))
-                if not keep_rows and len(mine):
-                    others = np.zeros(len(unit), bool)
-                    for other in unit.postings.codes():
-                        if other != code:
-                            others[folded(unit.postings.get(other))] = True
-                    alone = mine[~others[mine]]
-                    alone = alone[unit.rows.live[alone] > 0]
-                    deleted += len(alone)
-                    unit.delete(alone)
-                unit.postings.revoke(code, mine)
-                unit.drop_views(code)
-            self._labels.forget(code)
-            self._units.schedule()
-            return deleted
+        deleted: int = self._run(Dropped(checked(tenant), keep_rows=keep_rows))
+        return deleted
 
     def optimize(self) -> None:
         """Merge all rows into one segment now, deleted ones left out: searches are quickest after it."""
@@ -216,15 +183,63 @@ class VectorIndex:
 
     # Files
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        dim: int | None = None,
+        metric: str | None = None,
+        *,
+        attributes: Any = None,
+        graph: bool = False,
+        seed: int = 0,
+        threads: int | None = None,
+        mmap: bool = True,
+        verify: bool = True,
+    ) -> VectorIndex:
+        """Open the index that is kept in a folder, or make one, which needs ``dim``; ``metric`` is "l2" then if None.
+
+        Every change is on the disk before its call returns, and is seen by searches once it is. :meth:`close` lets
+        other processes have the folder. For an index that is there, ``dim``, ``metric`` and ``attributes`` must be its
+        own or left out (InvalidInput), and ``graph`` and ``seed`` are its own. Unavailable when it is open already, or
+        the disk refuses; Corrupt when damaged.
+        """
+        with Folder(path) as folder:
+            if folder.current is not None:
+                index = cls.load(folder.snapshot(folder.current.generation), mmap, verify=verify, threads=threads)
+                refuse_other(index._settings, folder.path, dim, metric, attributes)
+            elif dim is None:
+                raise InvalidInput(f"there is no index at {folder}; say dim=… to make one")
+            else:
+                index = cls(dim, metric or "l2", attributes=attributes, graph=graph, seed=seed, threads=threads)
+            index._durable = Durable(folder, index._state, index._run)
+        return index
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write the index to one file, in place of an older one, whole or not at all; writers go on meanwhile.
 
+        Without ``path``: write a new snapshot into the folder that the index was opened in, and begin its journal anew.
         InvalidInput when something else than a lakelet file stands at ``path``; Unavailable when the disk refuses.
         """
+        if path is None:
+            if self._durable is None:
+                raise InvalidInput("save() without a path is for an index of VectorIndex.open(); say where to save")
+            self._durable.checkpoint()
+            return
         with self._units.lock:
-            contents = Contents(self._settings, self._labels, self._tenanted, self._next_id, self._units.now)
-            meta, arrays = taken(contents)
+            meta, arrays = taken(self._state.contents())
         written(path, meta, arrays)
+
+    def close(self) -> None:
+        """Let other processes open the folder; changes are refused then. Nothing to do for an index in memory alone."""
+        if self._durable is not None:
+            self._durable.close()
+
+    def __enter__(self) -> VectorIndex:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @classmethod
     def load(
@@ -237,12 +252,9 @@ class VectorIndex:
         that a newer lakelet wrote.
         """
         contents = opened(path, mmap=mmap, verify=verify, threads=checked_threads(threads))
-        schema = contents.settings.schema
-        kernels_ready(attributes=schema is not None)
+        kernels_ready(attributes=contents.settings.schema is not None)
         index = cls.__new__(cls)
-        index._conditions = Conditions(schema if schema is not None else pa.schema([]))
-        index._settings, index._labels, index._tenanted, index._next_id, units = contents
-        index._units = Units(contents.settings, units)
+        index._hold(State(contents))
         return index
 
     # Reading
@@ -337,39 +349,11 @@ class VectorIndex:
             return None
         return given(attributes, self._conditions.schema, rows)
 
-    def _fresh_ids(self, given: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
-        if given is None:
-            if self._next_id + count > np.iinfo(np.int64).max:
-                raise LimitExceeded(
-                    f"the next id would be {self._next_id + count - 1:,}, above int64: give ids yourself"
-                )
-            given = np.arange(self._next_id, self._next_id + count, dtype=np.int64)
-        else:
-            self._units.refuse_taken(given)
-        if count:
-            self._next_id = max(self._next_id, int(given.max()) + 1)
-        return given
-
-    def _revise(self, ids: Any, label: Label, *, granting: bool) -> None:
-        wanted = checked_ids(ids, None)
-        with self._units.lock:
-            self._units.raise_failure()
-            located = self._units.located(wanted)
-            code = self._labels.code(label) if granting else self._known(label)
-            self._tenanted = self._tenanted or granting
-            for unit, positions in located:
-                if granting:
-                    unit.postings.grant(code, positions)
-                else:
-                    unit.postings.revoke(code, positions)
-
-    def _known(self, label: Label) -> int:
-        code = self._labels.find(label)
-        if code is None:
-            raise NotFound(
-                f"no tenant {label!r}: no row was ever granted to it, or it was dropped; nothing was changed"
-            )
-        return code
+    def _run(self, operation: Operation) -> Any:
+        """Do what a caller asked for, or a journal holds."""
+        if isinstance(operation, Added) and len(operation.rows) >= VECTOR_BULK_ROWS:
+            operation.build(self._state)
+        return self._state.run(operation)
 
     # Searching
 
@@ -397,7 +381,7 @@ class VectorIndex:
     def _selectors(self, tenant: Label | Predicate | None) -> tuple[Selector, ...]:
         """What to search for a tenant: the codes of lists, or a predicate."""
         if tenant is None:
-            if self._tenanted:
+            if self._state.tenanted:
                 raise InvalidInput(
                     "this index has tenants: say tenant=…, or tenant=lakelet.ALL_TENANTS to search every row"
                 )

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..lake.conversion import rows_without_columns
 from ..lake.limits import VECTOR_MATCH_BYTES
 from .bitmaps import all_rows, at, count, no_rows, of_mask, rows_of
-from .bound import Both, Bound, Either, Holds, InKeys, IsNull
+from .bound import Both, Bound, Either, Holds, InKeys, IsNull, Judged
 from .columns import CellColumn, frozen_cells
 from .keys import is_list
 from .list_columns import ListColumn, frozen_lists
@@ -28,6 +28,7 @@ __all__ = ["Column", "Columns", "Kept", "Matches", "frozen", "matched", "matchin
 Column: TypeAlias = CellColumn | ListColumn | LooseColumn | LooseLists
 Columns: TypeAlias = Mapping[str, Column]
 """The attributes of a unit's rows by name."""
+NOT_PACKED: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
 FEW_SHARE: Final = 1 / 32
 """A list of no more than this share of a segment's rows is looked at by itself."""
 
@@ -81,13 +82,14 @@ class Matches:
     ``words`` is a bitmap over the list's base, ``added`` are positions beside the base; ``rows`` counts both.
     """
 
-    __slots__ = ("_listed", "added", "base", "of_base", "rows", "words")
+    __slots__ = ("_listed", "added", "base", "of_base", "records", "rows", "used", "words")
 
     def __init__(self, base: NDArray[np.uint32], words: NDArray[np.uint64], added: NDArray[np.uint32]) -> None:
         self.base, self.words, self.added = base, words, added
         self.of_base = count(words)
         self.rows = self.of_base + len(added)
         self._listed: NDArray[np.uint32] | None = None
+        self.records, self.used = NOT_PACKED, False
 
     @property
     def listed(self) -> NDArray[np.uint32]:
@@ -112,6 +114,8 @@ def matched(
 ) -> Matches:
     """The matches in a posting list; ``whole`` is the bitmap over all rows, if it is at hand."""
     base, added, removed = posting
+    if isinstance(bound, Judged):
+        return _judged(bound, columns, live, posting)
     if whole is None:
         words = matching(bound, columns, len(live), base)
     else:
@@ -127,31 +131,58 @@ def matched(
     return Matches(base, words, added)
 
 
+def _judged(bound: Judged, columns: Columns, live: NDArray[np.uint8], posting: Posting) -> Matches:
+    """The matches of a condition that DuckDB judges: over no row but those that can be seen, for one row may be an
+    error, and who cannot see it must not be told.
+    """
+    base, added, removed = posting
+    seen = live[base] > 0
+    seen[np.searchsorted(base, removed)] = False
+    seen_added = added[live[added] > 0]
+    words = matching(bound, columns, len(live), np.concatenate([base[seen], seen_added]))
+    found = rows_of(words, np.empty(0, np.uint32))
+    split = int(np.count_nonzero(seen))
+    mask = np.zeros(len(base), bool)
+    mask[np.flatnonzero(seen)[found[found < split]]] = True
+    return Matches(base, of_mask(mask), seen_added[found[found >= split] - split])
+
+
 class Kept:
-    """What conditions found in one segment, kept for those that come again, as far as VECTOR_MATCH_BYTES goes."""
+    """What conditions found in one segment, kept for those that come again, as far as VECTOR_MATCH_BYTES goes.
+
+    A condition is known again as the same object: :class:`.conditions.Conditions` gives it out.
+    """
 
     __slots__ = ("_bytes", "_lists", "_whole", "columns")
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
-        self._whole: dict[Bound, NDArray[np.uint64]] = {}
-        self._lists: dict[tuple[object, Bound], tuple[Posting, int, Matches]] = {}
+        self._whole: dict[int, tuple[Bound, NDArray[np.uint64]]] = {}
+        self._lists: dict[tuple[object, int], tuple[Bound, Posting, int, Matches]] = {}
         self._bytes = 0
 
     def matches(
         self, selector: object, posting: Posting, bound: Bound, live: NDArray[np.uint8], deleted: int
     ) -> Matches:
         """The matches in the list of a selector, which must be the same object until it changes."""
-        key = selector, bound
+        key = selector, id(bound)
         held = self._lists.get(key)
-        if held is not None and held[0] is posting and held[1] == deleted:
-            return held[2]
-        few = len(posting.base) <= FEW_SHARE * len(live)
+        if held is not None and held[0] is bound and held[1] is posting and held[2] == deleted:
+            return held[3]
+        few = len(posting.base) <= FEW_SHARE * len(live) or isinstance(bound, Judged)
         whole = None if few else self._all(bound, len(live))
         found = matched(bound, self.columns, live, posting, whole, all_live=deleted == 0)
         self._make_room(found.nbytes)
-        self._lists[key] = posting, deleted, found
+        self._lists[key] = bound, posting, deleted, found
         return found
+
+    def records_of(self, matches: Matches, records: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The records of the matches in the base one after another, once they are asked for again; before, none."""
+        if matches.used and not len(matches.records):
+            self._make_room(matches.of_base * records.shape[1])
+            matches.records = records[matches.listed]
+        matches.used = True
+        return matches.records
 
     @property
     def nbytes(self) -> int:
@@ -159,11 +190,12 @@ class Kept:
         return self._bytes
 
     def _all(self, bound: Bound, rows: int) -> NDArray[np.uint64]:
-        words = self._whole.get(bound)
-        if words is None:
-            words = matching(bound, self.columns, rows, None)
-            self._make_room(words.nbytes)
-            self._whole[bound] = words
+        held = self._whole.get(id(bound))
+        if held is not None and held[0] is bound:
+            return held[1]
+        words = matching(bound, self.columns, rows, None)
+        self._make_room(words.nbytes)
+        self._whole[id(bound)] = bound, words
         return words
 
     def _make_room(self, nbytes: int) -> None:

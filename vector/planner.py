@@ -31,8 +31,8 @@ PASSED_NS: Final = 0.15
 """For each row of a short-list, to find those that fulfil a condition."""
 COPY_QUERY_NS: Final = 700.0
 """To round a query for copies."""
-GRAPH_STEPS: Final = 2.5
-"""Distances that hnswlib computes for a candidate, by the logarithm of the rows to base 2."""
+WALK_NS: Final = 800.0
+"""To meet the neighbours of a row in a walk's pool, beside their codes."""
 
 
 class Way(Enum):
@@ -47,11 +47,13 @@ class Way(Enum):
     TREE = "tree"
     """Estimates of the rows in the nearest short-lists, true distances of the best."""
     GRAPH = "graph"
-    """Candidates from an HNSW graph, true distances of these."""
+    """Estimates of the rows that a walk through an HNSW graph meets, true distances of the best."""
 
 
 class Plan(NamedTuple):
-    """What was chosen for a list: ``candidates`` to rank by true distance after ``budget_rows`` rows were estimated."""
+    """What was chosen for a list: ``candidates`` to rank by true distance after ``budget_rows`` rows were estimated, or
+    for a graph were held in the pool of a walk.
+    """
 
     way: Way
     candidates: int
@@ -80,7 +82,7 @@ def ways(
     ef: int | None,
     budget: Budget,
     fan: Fan,
-    graph: bool,
+    walk: float,
     dim: int,
     blocks: int,
     copied: bool,
@@ -88,32 +90,33 @@ def ways(
 ) -> list[Plan]:
     """The plans that there are for a list of ``rows`` rows of ``dim`` dimensions with codes of ``blocks`` blocks.
 
-    ``fan``: what the tree is like; ``graph``: there is a graph over these rows; ``copied``: their vectors are copied.
+    ``fan``: what the tree is like; ``walk``: rows in the pool of a walk through a graph, 0 if there is none;
+    ``copied``: their vectors are copied.
     ``passed``: rows of the list for one of these ``rows``, where a condition leaves out the others.
     ``ef`` replaces the fitted number of candidates, and rows to score grow as it does. The first is exact.
     """
-    vector_ns = 15.0 + 0.15 * dim  # in a near cache
     far_ns = 15.0 + 0.30 * dim  # half in one, as rows of an index are in the mean
     code_ns = 2.0 + 4.0 * blocks  # of a list that lies scattered; in a row it is half of that, and changes no choice
-    usual = budget.candidates(rows) * max(1.0, k / USUAL_K)
-    candidates = max(k, ef if ef is not None else round(usual))
+    more = max(1.0, k / USUAL_K)
+    usual, whole = budget.candidates(rows) * more, round(budget.whole_candidates(rows) * more)
+    candidates, of_all = (max(k, ef if ef is not None else fitted) for fitted in (round(usual), whole))
     ranking_ns = min(candidates, rows) * far_ns
-    found = [(Way.EXACT, candidates, rows, rows * far_ns)]
-    found.append((Way.CODES, candidates, rows, QUERY_NS + rows * code_ns + ranking_ns))
+    found = [(Way.EXACT, of_all, rows, rows * far_ns)]
+    found.append((Way.CODES, of_all, rows, QUERY_NS + rows * code_ns + min(of_all, rows) * far_ns))
     if copied:
         few = max(k, ef if ef is not None else k + 2 + k // 5)  # bytes hardly err
         copies_ns = rows * (4.0 + 0.03 * dim)
         found.append((Way.COPIES, few, rows, COPY_QUERY_NS + copies_ns + min(few, rows) * far_ns))
     if fan.cells:
-        scored = min(rows, round(budget.rows(rows) * max(1.0, k / USUAL_K) ** 0.5 * candidates / usual) + 1)
+        scored = min(rows, round(budget.rows(rows) * more**0.5 * candidates / usual) + 1)
         each_ns = 2.0 + 0.015 * dim + LIST_NS
         lists_ns = fan.lists(rows) * each_ns  # most centroids are scored, if few rows are
         if passed > 1:
             lists_ns = fan.lists(round(rows * passed)) * each_ns + scored * passed * PASSED_NS
         found.append((Way.TREE, candidates, scored, 2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns))
-        if graph:  # its budget is the tree's, should too many of the rows that the graph names be deleted
-            steps = GRAPH_STEPS * math.log2(max(rows, 2))
-            found.append((Way.GRAPH, candidates, scored, candidates * steps * vector_ns))
+    if walk:
+        pool = round(max(walk * candidates / usual, k))
+        found.append((Way.GRAPH, candidates, pool, QUERY_NS + pool * (WALK_NS + 150.0 * blocks) + ranking_ns))
     return [Plan(way, ranked, scored, cost_ns / 1000) for way, ranked, scored, cost_ns in found]
 
 
@@ -125,12 +128,12 @@ def choose(
     exact: bool,
     budget: Budget,
     fan: Fan,
-    graph: bool,
+    walk: float,
     dim: int,
     blocks: int,
     copied: bool,
     passed: float = 1.0,
 ) -> Plan:
     """The cheapest of the :func:`ways`; with ``exact`` the first of them."""
-    there = ways(rows, k, ef, budget, fan, graph, dim, blocks, copied, passed)
+    there = ways(rows, k, ef, budget, fan, walk, dim, blocks, copied, passed)
     return there[0] if exact else min(there, key=lambda plan: plan.cost_microseconds)

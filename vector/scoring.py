@@ -10,6 +10,7 @@ from numba import carray  # type: ignore[attr-defined]
 from ..lake.kernels import compiled, inlined
 from .ascending import holds
 from .best_first import chosen_rows
+from .bitmaps import count as count_in
 from .bitmaps import rows_of
 from .candidates import keep_least, offer
 from .codes import quantise
@@ -153,15 +154,19 @@ def nearest(
     scale, bias = carray(pointer(table[SCALE]), nodes, np.float32), carray(pointer(table[BIAS]), nodes, np.float32)
     planes, four, room = np.empty(table[BLOCKS] * 16, np.uint64), np.empty(4, np.float32), 2 * ef + 64
     estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
+    share = count_in(wanted) / positions.shape[0] if wanted.shape[0] > 0 else 0.0
+    in_order = np.empty(packed.shape[0] if split.shape[1] == 0 else 0, np.uint32)
+    for i in range(in_order.shape[0]):
+        in_order[i] = i
     for turn in range(queries.shape[0]):
         query = queries[turn]
         c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
         offset, factor, at = np.float32(c1), np.float32(c2), planes.ctypes.data
-        records, slots, copied = table[RECORDS], positions, False
+        records, slots, copied = table[RECORDS], positions, packed.shape[0] > 0
+        if copied:
+            records, slots = packed.ctypes.data, in_order
         if split.shape[1] > 0:
-            copied = packed.shape[0] > 0
-            records = packed.ctypes.data if copied else records
-            slots = chosen_rows(query, codes, scale, bias, split, positions, copied, wanted, budget_rows)
+            slots = chosen_rows(query, codes, scale, bias, split, positions, copied, wanted, share, budget_rows)
         count = _score_rows(
             table, records, slots, positions, copied, removed, live, at, offset, factor, four, estimates, places, ef
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import numpy as np
+
 from .planner import SHORT_LIST_ROWS, Way, choose
 from .postings import Posting
 from .predicates import Predicate
-from .segment import ALL_CODE, EVERY, Segment
+from .segment import ALL_CODE, EVERY, NOT_PACKED, Segment
 from .subtree import NO_SUBTREE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from .bound import Bound
@@ -61,16 +62,41 @@ class Search(NamedTuple):
     ) -> None:
         """Offer all rows that are searched for to the k nearest of each query."""
         for unit, selector, posting, matches in self._lists():
-            plan, wanted, listed = self._plan(unit, selector, posting, matches), EVERY, posting
-            if plan.way is Way.GRAPH and unit.search_graph(queries, plan.candidates, best_ids, best_distances):
+            plan = self._plan(unit, selector, posting, matches)
+            if plan.way is not Way.GRAPH:
+                self._search(unit, selector, posting, matches, plan, queries, best_ids, best_distances)
                 continue
-            walked = plan.way in (Way.TREE, Way.GRAPH)
-            split = unit.subtree(selector, posting, SHORT_LIST_ROWS) if walked else NO_SUBTREE
+            wanted = EVERY if matches is None else matches.words
+            share = (posting.rows if matches is None else matches.rows) / posting.rows
+            left = np.flatnonzero(unit.search_graph(queries, plan, wanted, share, best_ids, best_distances))
+            if len(left):  # where the walk went astray
+                plan = self._plan(unit, selector, posting, matches, walking=False)
+                ids, distances = best_ids[left], best_distances[left]
+                self._search(unit, selector, posting, matches, plan, queries[left], ids, distances)
+                best_ids[left], best_distances[left] = ids, distances
+
+    def _search(
+        self,
+        unit: Unit,
+        selector: Selector,
+        posting: Posting,
+        matches: Matches | None,
+        plan: Plan,
+        queries: NDArray[np.float32],
+        best_ids: NDArray[np.int64],
+        best_distances: NDArray[np.float32],
+    ) -> None:
+        walked, wanted, listed = plan.way is Way.TREE, EVERY, posting
+        split = unit.subtree(selector, posting, SHORT_LIST_ROWS) if walked else NO_SUBTREE
+        if matches is None:
             packed = unit.copies(selector, posting, plan.way)
-            if matches is not None:
-                wanted = matches.words if walked else EVERY
-                listed = Posting(posting.base if walked else matches.listed, matches.added)
-            unit.rows.search(queries, listed, plan, split, packed, best_ids, best_distances, wanted)
+        elif walked:
+            packed, wanted = unit.copies(selector, posting, plan.way), matches.words
+            listed = Posting(posting.base, matches.added)
+        else:
+            packed = unit.match_records(matches) if plan.way is Way.CODES else NOT_PACKED
+            listed = Posting(matches.listed, matches.added)
+        unit.rows.search(queries, listed, plan, split, packed, best_ids, best_distances, wanted)
 
     def steps(self) -> list[Step]:
         """How it goes, list by list."""
@@ -96,16 +122,18 @@ class Search(NamedTuple):
                 if matches.rows:
                     yield unit, selector, posting, matches
 
-    def _plan(self, unit: Unit, selector: Selector, posting: Posting, matches: Matches | None) -> Plan:
-        graph = matches is None and selector == ALL_CODE and isinstance(unit, Segment) and unit.graph is not None
+    def _plan(
+        self, unit: Unit, selector: Selector, posting: Posting, matches: Matches | None, walking: bool = True
+    ) -> Plan:
+        rows = posting.rows if matches is None else matches.rows
         return choose(
-            posting.rows if matches is None else matches.rows,
+            rows,
             self.k,
             self.ef,
             self.exact,
             unit.budget,
             unit.fan,
-            graph,
+            unit.pool_rows(rows) if walking and selector == ALL_CODE else 0.0,
             self.settings.dim,
             self.settings.layout.blocks,
             matches is None and unit.is_copied(selector, posting),

@@ -14,8 +14,9 @@ import numpy as np
 from ..lake.kernels import compiled
 from ..lake.limits import VECTOR_PREDICATE_BYTES, VECTOR_PREDICATES, VECTOR_ROW_BYTES
 from .copies import copied, copy_bytes, nearest_copied
+from .graph_walk import nearest_by_graph
 from .labels import PUBLIC_CODE
-from .matching import Kept
+from .matching import NOT_PACKED, Kept
 from .planner import Fan, Way
 from .postings import NONE, FrozenPostings, Posting
 from .predicates import selected
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL_CODE", "NOT_PACKED", "Rows", "Segment", "find_ids"]
 
-NOT_PACKED: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
 EVERY: NDArray[np.uint64] = np.empty(0, np.uint64)
 """In place of a bitmap where every row is wanted."""
 PACKED_ROWS = 2_048
@@ -212,6 +212,10 @@ class Segment:
             kept = self.predicates[predicate] = (made_of, Posting(positions))
         return kept[1]
 
+    def match_records(self, matches: Matches) -> NDArray[np.uint8]:
+        """Records of matches that are copied; none where nothing is."""
+        return self.kept.records_of(matches, self.rows.records)
+
     def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int) -> SubTree:
         """The sub-tree of a posting list's base, made when it is first wanted."""
         kept = self.subtrees.get(selector)
@@ -262,27 +266,26 @@ class Segment:
         self.packed[selector] = (posting.base, made)
         return made
 
+    def pool_rows(self, rows: int) -> float:
+        """Rows in the pool of a walk through the graph if ``rows`` of them are wanted; 0 if a walk is not the way."""
+        return 0.0 if self.graph is None else self.graph.pool(min(rows, len(self) - self.deleted))
+
     def search_graph(
         self,
         queries: NDArray[np.float32],
-        candidates: int,
+        plan: Plan,
+        wanted: NDArray[np.uint64],
+        share: float,
         best_ids: NDArray[np.int64],
         best_distances: NDArray[np.float32],
-    ) -> bool:
-        """Offer the rows that the graph names; False, nothing offered, if so many are deleted that k might not come."""
-        if self.graph is None or self.deleted > candidates - best_ids.shape[1]:
-            return False
-        for turn in range(len(queries)):
-            at = slice(turn, turn + 1)
-            exact(
-                queries[at],
-                self.rows.table,
-                self.graph.near(queries[at], candidates),
-                NONE,
-                best_ids[at],
-                best_distances[at],
-            )
-        return True
+    ) -> NDArray[np.uint8]:
+        """Offer the rows that walks meet, of those in a bitmap if there is one, a ``share`` of all; uint8 (m,): 1 for
+        queries whose walk went astray, for which nothing was offered.
+        """
+        assert self.graph is not None, "planned only where there is one"
+        links, starts, pool = self.graph.links, self.graph.starts, plan.budget_rows
+        table, best = self.rows.table, (best_ids, best_distances)
+        return nearest_by_graph(queries, table, links, starts, wanted, share, pool, plan.candidates, *best)
 
     def drop_views(self, code: int) -> None:
         """Free what was derived from a list."""

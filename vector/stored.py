@@ -158,7 +158,7 @@ def _segment_arrays(segment: Segment) -> dict[str, NDArray[Any]]:
     made = _row_arrays(segment) | {"id_order": segment.id_order} | column_arrays(segment.columns)
     made |= {f"node_{name}": getattr(nodes, name) for name in Nodes.__slots__}
     if segment.graph is not None:
-        made["graph"] = segment.graph.stored()
+        made |= {f"graph_{name}": getattr(segment.graph, name) for name in Graph.__slots__}
     return made | {f"budget_{name}": getattr(budget, name) for name in Budget.__slots__}
 
 
@@ -167,9 +167,9 @@ def _segment(arrays: dict[str, NDArray[Any]], settings: Settings) -> Segment:
     rows = _rows(arrays, settings, nodes)
     _agree(len(rows.ids), rows.vectors, rows.records, rows.live, arrays["id_order"])
     postings = FrozenPostings(arrays["list_offsets"], arrays["list_positions"])
-    budget = Budget(**{name: arrays[f"budget_{name}"] for name in Budget.__slots__})
-    stored = arrays.get("graph")
-    graph = None if stored is None else Graph.opened(stored, settings.dim, len(rows.ids), settings.metric)
+    ranked = arrays["budget_ranked"]  # files of before had it for both
+    budget = Budget(arrays["budget_lengths"], arrays["budget_scored"], ranked, arrays.get("budget_whole", ranked))
+    graph = Graph(**{name: arrays[f"graph_{name}"] for name in Graph.__slots__}) if "graph_links" in arrays else None
     columns = columns_of(arrays, settings.schema, len(rows.ids))
     segment = Segment(rows, arrays["id_order"], postings, budget, graph, columns)
     segment.deleted = int(np.count_nonzero(rows.live == 0))

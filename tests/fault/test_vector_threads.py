@@ -481,7 +481,7 @@ def test_a_large_batch_that_cannot_be_built_leaves_no_rows(monkeypatch: pytest.M
     index = VectorIndex(DIM, threads=1)
     index.add(rows(20), tenants="a")
 
-    def built(*args: Any) -> Any:
+    def built(*args: Any, **named: Any) -> Any:
         raise Burnt
 
     with monkeypatch.context() as patch:

@@ -215,7 +215,9 @@ def test_every_way_names_the_rows_that_duckdb_names(
             column.append(table.column(name).slice(first, 60).combine_chunks())
     assert evaluated(known, growing, rows, text, params, np.arange(rows, dtype=np.uint32)) == expected
     assert evaluated(known, growing, rows, text, params, some) == wanted
-    assert known.bound(text, params) == known.bound(text, dict(params)), "what comes again is known again"
+    assert known.bound(text, params) is known.bound(text, dict(params)) or any(
+        isinstance(value, np.generic | list) for value in params.values()
+    ), "what comes again is known again"
 
 
 @given(tables())
@@ -255,12 +257,14 @@ def test_usual_conditions_do_not_need_duckdb_at_each_search(text: str, params: d
     assert not isinstance(Conditions(SCHEMA).bound(text, params), Judged)
 
 
-def test_conditions_left_to_duckdb_are_told_apart_by_their_values() -> None:
+def test_conditions_are_told_apart_by_their_values() -> None:
     known, text = Conditions(SCHEMA), "whole % $m = 0"
     assert known.bound(text, {"m": 2}) == known.bound(text, {"m": 2})
+    assert known.bound("flag = $m", {"m": True}) is not known.bound("flag = $m", {"m": 1}), "which DuckDB judges"
     assert known.bound(text, {"m": 2}) != known.bound(text, {"m": 3})
     assert known.bound(text, {"m": 2}) != known.bound(text, {"m": 2.0})
     long = [np.arange(2000), np.arange(2000)]
     long[1][1000] = 7  # repr shows neither
+    assert known.bound("whole > random()", {}) != known.bound("whole > random()", {}), "it is asked anew each time"
     one, other = (known.bound("whole IN $l AND whole % 2 = 0", {"l": values.tolist()}) for values in long)
     assert one != other

@@ -27,7 +27,7 @@ def vectors_of(rows: int, seed: int) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def graph_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the planner takes the graph wherever there is one."""
-    monkeypatch.setattr(planner, "GRAPH_STEPS", 1e-9)
+    monkeypatch.setattr(planner, "WALK_NS", -1e6)
     planner.choose.cache_clear()
 
 
@@ -51,7 +51,7 @@ def test_searches_over_every_row_go_through_the_graph(made: dict[str, VectorInde
     index = made[metric]
     assert [step.way for step in index.explain(tenant=ALL_TENANTS)] == ["graph"]
     assert index.explain(tenant="a")[0].way != "graph"
-    assert index.memory()["graph"] > 4 * DIM * ROWS
+    assert 128 * ROWS <= index.memory()["graph"] < 130 * ROWS, "links alone, no second copy of the vectors"
     assert recall(index, vectors_of(50, 1)) >= 0.9
     assert recall(index, vectors_of(50, 1), "a") >= 0.9
 
@@ -99,6 +99,69 @@ def test_rows_that_came_later_are_found_beside_the_graph(made: dict[str, VectorI
     index.optimize()
     assert [step.way for step in index.explain()] == ["graph"]
     assert index.search(vectors_of(30, 7), 1)[0][:, 0].tolist() == late.tolist()
+
+
+def with_shares(metric: str = "l2") -> tuple[VectorIndex, np.ndarray, np.ndarray]:
+    vectors = vectors_of(ROWS, 0)
+    index, price = (
+        VectorIndex(DIM, metric, attributes={"price": "float64"}, graph=True),
+        np.random.default_rng(3).random(ROWS),
+    )
+    index.add(vectors, attributes={"price": price})
+    return index, vectors, price
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_conditions_are_kept_on_the_walk(metric: str) -> None:
+    index, _, price = with_shares(metric)
+    queries = vectors_of(50, 4)
+    for share in (0.9, 0.5, 0.2):
+        where = {"where": "price < $s", "params": {"s": share}}
+        assert [step.way for step in index.explain(**where)] == ["graph"]
+        found, _ = index.search(queries, 10, **where)
+        true, _ = index.search(queries, 10, exact=True, **where)
+        assert (price[found] < share).all()
+        assert np.mean([np.isin(a, b).mean() for a, b in zip(found, true, strict=True)]) >= 0.9
+
+
+def test_a_walk_that_goes_astray_is_made_up_for() -> None:
+    """The rows that fulfil the condition lie in other cells than the query: a walk near it meets none of them."""
+    vectors, queries = vectors_of(ROWS, 0), vectors_of(20, 5)
+    centres = np.random.default_rng(99).standard_normal((40, DIM))
+    cell = np.square(vectors[:, None] - centres).sum(axis=2).argmin(axis=1)
+    near = np.argsort(np.square(queries[0] - centres).sum(axis=1))[:12]
+    far = ~np.isin(cell, near)
+    index = VectorIndex(DIM, attributes={"far": "bool"}, graph=True)
+    index.add(vectors, attributes={"far": far})
+    found, true = (index.search(queries[0], 10, where="far", exact=exact)[0] for exact in (False, True))
+    assert [step.way for step in index.explain(where="far")] == ["graph"]
+    assert far[found].all()
+    assert np.isin(found, true).mean() >= 0.9
+    ids, _ = index.search(queries, 10, where="far")
+    alone = np.concatenate([index.search(query, 10, where="far")[0] for query in queries])
+    assert (ids == alone).all(), "each query goes its own way, alone or in a batch"
+
+
+def test_links_are_those_of_hnswlib() -> None:
+    import hnswlib
+    from lakelet.vector.graph import LINKS, linked
+    from lakelet.vector.graph_walk import NO_LINK
+    from lakelet.vector.metrics import Metric
+
+    vectors = vectors_of(700, 6)
+    links, starts = linked(vectors, Metric.L2, 5, 1)
+    index = hnswlib.Index(space="l2", dim=DIM)
+    index.init_index(len(vectors), M=LINKS, ef_construction=100, random_seed=5)
+    index.add_items(vectors, np.arange(len(vectors)), num_threads=1)
+    assert links.shape == (700, 2 * LINKS)
+    for row in links:
+        held = row[row != NO_LINK]
+        assert len(held) == len(set(held.tolist())) > 0
+        assert (row[len(held) :] == NO_LINK).all(), "they come first"
+        assert held.max() < 700
+    near = np.array([np.isin(index.knn_query(vectors[i : i + 1], 2)[0][0][1], links[i]) for i in range(700)])
+    assert near.mean() > 0.9, "a row is linked with its neighbour"
+    assert (np.diff(starts.astype(np.int64)) > 0).all()
 
 
 def test_without_hnswlib_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,3 +247,24 @@ def test_what_conditions_found_is_kept_within_bounds(monkeypatch: pytest.MonkeyP
     for year in range(1990, 2010):
         model.check(f"year = {year}", lambda row, year=year: row["year"] == year)
         assert segment.kept.nbytes <= 20_000
+
+
+def test_a_condition_that_keeps_away_from_the_query_finds_as_much() -> None:
+    """The budget of rows is for conditions that hold anywhere; here the cells around the query have no matching row."""
+    random = np.random.default_rng(4)
+    centres = random.standard_normal((40, 24))
+    cell = random.integers(0, 40, 9_000)
+    rows = (centres[cell] + 0.7 * random.standard_normal((9_000, 24))).astype(np.float32)
+    index = VectorIndex(24, attributes={"cell": "int64"}, threads=1)
+    index.add(rows, attributes={"cell": cell})
+    queries, of = rows[:60], cell[:60]
+    shares = []
+    for query, own in zip(queries, of.tolist(), strict=True):
+        apart = np.square(centres - centres[own]).sum(axis=1)
+        away = [int(each) for each in np.argsort(apart)[12:]]
+        asked = {"where": "cell IN $away", "params": {"away": away}}
+        assert index.explain(**asked)[0].way == "tree"
+        found, true = (index.search(query, 10, exact=exact, **asked)[0] for exact in (False, True))
+        assert np.isin(cell[found], away).all()
+        shares.append(np.isin(found, true).mean())
+    assert np.mean(shares) >= 0.9

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from lakelet.lake.errors import InvalidInput, InvalidSQL, LimitExceeded
 from lakelet.vector.index import VectorIndex
+from lakelet.vector.labels import ALL_TENANTS
 
 TYPES = {"year": "int64", "lang": "string", "day": "date", "tags": "list<string>"}
 
@@ -129,3 +130,25 @@ def test_positional_params_and_moments() -> None:
         ("day BETWEEN $a AND $a", {"a": np.datetime64("2020-02-29").item()}),
     ):
         assert made.search([0.0, 1.0], 2, where=where, params=params)[0].tolist() == [[2, -1]], where
+
+
+@pytest.mark.parametrize("rows", [3, 300])
+def test_a_row_that_cannot_be_judged_is_an_error_to_those_alone_who_see_it(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakelet.vector.index.VECTOR_BULK_ROWS", 200)
+    made, where = VectorIndex(2, attributes=TYPES), "CAST(lang AS INTEGER) > 3"
+    ids = made.add(np.ones((rows, 2), np.float32), tenants="a", attributes={"lang": ["5"] * rows})
+    (bad,) = made.add([[1.0, 1.0]], tenants=["b"], attributes={"lang": ["x"]})
+    made.optimize()
+    assert (made.search([1.0, 1.0], 3, "a", where=where)[0] == ids[:3]).all()
+    for who in ("b", ALL_TENANTS):
+        with pytest.raises(InvalidSQL, match="Could not convert string 'x'"):
+            made.search([1.0, 1.0], 3, who, where=where)
+    made.grant([bad], "a")
+    with pytest.raises(InvalidSQL):
+        made.search([1.0, 1.0], 3, "a", where=where)
+    made.revoke([bad], "a")
+    assert (made.search([1.0, 1.0], 3, "a", where=where)[0] == ids[:3]).all()
+    made.delete([bad])
+    assert (made.search([1.0, 1.0], 3, ALL_TENANTS, where=where)[0] == ids[:3]).all()

@@ -62,7 +62,7 @@ def ids_of(index: VectorIndex) -> set[int]:
 
 def seen(index: VectorIndex, approximate: bool = False) -> list[Any]:
     """All that is certain; ``approximate`` results too, which may change when lists are saved without revisions."""
-    found: list[Any] = [len(index), index.tenants(), index.dim, index.metric, index._next_id]
+    found: list[Any] = [len(index), index.tenants(), index.dim, index.metric, index._state.next_id]
     for who in SEES:
         for k, exact in ((3_000, True), (10, True), *([(10, False)] if approximate else [])):
             found += [part.tolist() for part in index.search(QUERIES if k == 10 else QUERIES[:1], k, who, exact=exact)]
@@ -233,7 +233,7 @@ def test_each_file_saved_beside_a_writer_holds_a_state_that_there_was(tmp_path: 
             assert set(found.tolist()) >= set(range(300))
             assert least <= moving[0] <= most
             assert moving in ([moving[0]], [moving[0], moving[0] + 1])
-            assert loaded._next_id == moving[-1] + 1
+            assert loaded._state.next_id == moving[-1] + 1
     finally:
         stop.set()
         thread.join(60)

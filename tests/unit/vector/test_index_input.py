@@ -81,7 +81,7 @@ def state(index: VectorIndex) -> list[Any]:
 
 def refused(index: VectorIndex, act: Callable[[VectorIndex], Any], error: type[Exception], told: str) -> None:
     """The call raises just this, and the index is what it was; the next id too."""
-    before, expected = state(index), index._next_id
+    before, expected = state(index), index._state.next_id
     with pytest.raises(error) as caught:
         act(index)
     assert type(caught.value) is error

@@ -22,14 +22,14 @@ from lakelet.vector.subtree import subtree
 if TYPE_CHECKING:
     from lakelet.vector.segment import Segment
 
-POINTS = Budget(np.array([300.0, 30_000.0]), np.array([200.0, 2_000.0]), np.array([40.0, 80.0]))
+POINTS = Budget(np.array([300.0, 30_000.0]), np.array([200.0, 2_000.0]), *[np.array([40.0, 80.0])] * 2)
 FAN = Fan(600, 12_000)
 LENGTHS = (1, 5, 30, 100, 300, 1000, 30_000, 10**6, 10**8)
 ROWS = 5000
 
 
 def plan(rows: int, **other: Any) -> Plan:
-    usual = {"k": 10, "ef": None, "exact": False, "fan": FAN, "graph": False, "dim": 128, "blocks": 1, "copied": False}
+    usual = {"k": 10, "ef": None, "exact": False, "fan": FAN, "walk": 0.0, "dim": 128, "blocks": 1, "copied": False}
     return choose(rows=rows, budget=POINTS, **(usual | other))
 
 
@@ -54,7 +54,7 @@ def test_the_way_is_the_cheapest_that_there_is(case: dict[str, Any]) -> None:
     assert every.cost_microseconds <= flat.cost_microseconds <= true.cost_microseconds
     assert every.way is Way.TREE or every == flat
     assert flat.way is Way.CODES or flat == true
-    graph = plan(**case, graph=True)
+    graph = plan(**case, walk=120.0)
     assert graph.cost_microseconds <= every.cost_microseconds
     assert graph.way is Way.GRAPH or graph == every
     for made in (every, flat, true):
@@ -203,3 +203,11 @@ def test_budgets_of_few_rows_and_of_equal_ones(rows: int, equal: bool) -> None:
     assert budget.candidates(rows) >= 10
     if rows < LEAST_ROWS:
         assert budget.rows(rows) == pytest.approx(rows)
+
+
+@given(CASES, st.floats(1, 1000), st.floats(1, 1000))
+def test_rows_that_are_passed_over_cost_and_change_nothing_else(case: dict[str, Any], one: float, two: float) -> None:
+    few, many = (plan(**case, passed=passed) for passed in sorted((one, two)))
+    assert few.cost_microseconds <= many.cost_microseconds
+    assert few[1:3] == many[1:3] or few.way is not many.way
+    assert many.way is not Way.TREE or few.way is Way.TREE, "the tree alone minds"

@@ -1,0 +1,257 @@
+"""Walking a graph by codes: from row to row towards the query, estimates deciding, true distances last.
+
+The walk is HNSW's on its lowest level (Malkov and Yashunin, arXiv 1603.09320), with the estimates of :mod:`.codes` in
+place of distances: a step reads 40 bytes a neighbour, not a vector. It goes through rows that fail a condition, since
+these lead to others, and keeps those apart that may be found.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numba import carray  # type: ignore[attr-defined]
+
+from ..lake.kernels import compiled, inlined
+from .candidates import keep_least
+from .codes import quantise
+from .scoring import BITS, BLOCKS, DIM, DIMS, IDS, INNER, LIVE, MEAN, METRIC, RECORDS, ROWS, SHIFTS, SIGNS, TURNS, rank
+from .simd import estimate, estimate_four, pointer, prefetch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["NO_LINK", "found_by_walk", "nearest_by_graph"]
+
+NO_LINK: Final = 2**32 - 1
+"""Fills up a row's links."""
+ONE, ROW_BITS, SIGN_BIT = np.uint64(1), np.uint64(2**31 - 1), np.uint32(2**31)
+LOST_SHARE: Final = 0.5
+"""A walk whose rows fulfil the condition less often than this share of what its count promises went astray."""
+
+
+@compiled
+def _unseen(rows: NDArray[np.int64], count: int, seen: NDArray[np.uint64], records: int, record_bytes: int) -> int:
+    """Move those of the first ``count`` rows that were not seen to the front, and fetch their records; how many."""
+    kept = 0
+    for i in range(count):
+        row = rows[i]
+        if not (seen[row >> 6] >> np.uint64(row & 63)) & ONE:
+            seen[row >> 6] |= ONE << np.uint64(row & 63)
+            prefetch(records + row * record_bytes)
+            prefetch(records + row * record_bytes + record_bytes - 1)
+            rows[kept] = row
+            kept += 1
+    return kept
+
+
+@compiled
+def _is_in(wanted: NDArray[np.uint64], row: np.int64) -> bool:
+    """Whether a row is in a bitmap; every row is in one of no words."""
+    return bool(wanted.shape[0] == 0 or (wanted[row >> 6] >> np.uint64(row & 63)) & ONE)
+
+
+@compiled
+def _put(pool: NDArray[np.uint64], held: int, pool_rows: int, word: np.uint64) -> int:
+    """Put a word in its place among the ``held`` ascending ones of a pool, the greatest going if it is full; where."""
+    left, right = 0, held
+    while left < right:
+        middle = (left + right) >> 1
+        if pool[middle] <= word:
+            left = middle + 1
+        else:
+            right = middle
+    for j in range(min(held, pool_rows - 1), left, -1):
+        pool[j] = pool[j - 1]
+    pool[left] = word
+    return left
+
+
+@inlined
+def _row_of(word: np.uint64) -> np.int64:
+    return np.int64((word >> ONE) & ROW_BITS)
+
+
+@compiled
+def _links_of(links: NDArray[np.uint32], row: np.int64, out_rows: NDArray[np.int64]) -> int:
+    """Write the rows that a row is linked with; how many."""
+    count = 0
+    while count < links.shape[1] and links[row, count] != NO_LINK:
+        out_rows[count] = links[row, count]
+        count += 1
+    return count
+
+
+@compiled
+def _scored(
+    table: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    first: int,
+    together: int,
+    planes: int,
+    offset: np.float32,
+    factor: np.float32,
+    limit: np.float32,
+    out: NDArray[np.float32],
+) -> bool:
+    """Write the estimates of up to four rows; False, and perhaps nothing written, if none is below ``limit``."""
+    blocks, shifts, records = table[BLOCKS], table[SHIFTS], table[RECORDS]
+    size = blocks * 32 + 8
+    if together == 4:
+        row0, row1 = records + rows[first] * size, records + rows[first + 1] * size
+        row2, row3 = records + rows[first + 2] * size, records + rows[first + 3] * size
+        four: bool = estimate_four(
+            row0, row1, row2, row3, planes, blocks, shifts, offset, factor, limit, out.ctypes.data
+        )
+        return four
+    for i in range(together):
+        out[i] = estimate(records + rows[first + i] * size, planes, blocks, shifts, offset, factor)
+    return True
+
+
+@compiled
+def _walk(
+    table: NDArray[np.int64],
+    links: NDArray[np.uint32],
+    starts: NDArray[np.uint32],
+    planes: int,
+    offset: np.float32,
+    factor: np.float32,
+    pool_rows: int,
+    wanted: NDArray[np.uint64],
+    live: NDArray[np.uint8],
+    seen: NDArray[np.uint64],
+    estimates: NDArray[np.float32],
+    places: NDArray[np.uint32],
+    ef: int,
+) -> tuple[int, int]:
+    """Put the ``ef`` best wanted rows that a walk meets, and some more while there is room, to ``places``; how many,
+    and how many wanted ones are among the ``pool_rows`` best rows that it met.
+
+    ``seen`` is a bitmap of rows that are passed over; it is mutated. The pool holds rows by estimate, each as a word:
+    the estimate's bits in the order of its value, the row, and whether its neighbours were met.
+    """
+    pool, held, at, count = np.empty(pool_rows + 1, np.uint64), 0, 0, 0
+    fresh, four = np.empty(max(links.shape[1], starts.shape[0]), np.int64), np.empty(4, np.float32)
+    number, limit, pool_limit = np.empty(1, np.float32), np.float32(np.inf), np.float32(np.inf)
+    bits, batch = number.view(np.uint32), starts.shape[0]
+    for i in range(batch):
+        fresh[i] = starts[i]
+    while True:
+        lowest, batch = held, _unseen(fresh, batch, seen, table[RECORDS], table[BLOCKS] * 32 + 8)
+        for first in range(0, batch, 4):
+            together = min(batch - first, 4)
+            if not _scored(table, fresh, first, together, planes, offset, factor, max(limit, pool_limit), four):
+                continue
+            for i in range(together):
+                row, value = fresh[first + i], four[i]
+                if value < limit and live[row] and _is_in(wanted, row):
+                    estimates[count], places[count] = value, row
+                    count += 1
+                    if count == places.shape[0]:
+                        limit = keep_least(estimates, places, count, ef)
+                        count = ef
+                if value >= pool_limit:
+                    continue
+                number[0] = value
+                ordered = bits[0] ^ SIGN_BIT if bits[0] < SIGN_BIT else ~bits[0]
+                word = (np.uint64(ordered) << np.uint64(32)) | (np.uint64(row) << ONE)
+                lowest = min(lowest, _put(pool, held, pool_rows, word))
+                held = min(held + 1, pool_rows)
+                if held == pool_rows:
+                    worst = np.uint32(pool[held - 1] >> np.uint64(32))
+                    bits[0] = worst ^ SIGN_BIT if worst >= SIGN_BIT else ~worst
+                    pool_limit = number[0]
+        at = min(at, lowest)
+        while at < held and pool[at] & ONE:
+            at += 1
+        if at == held:
+            break
+        batch = _links_of(links, _row_of(pool[at]), fresh)
+        pool[at] |= ONE
+        ahead = at + 1
+        while ahead < held and pool[ahead] & ONE:
+            ahead += 1
+        if ahead < held:
+            following = links.ctypes.data + _row_of(pool[ahead]) * links.shape[1] * 4
+            prefetch(following)
+            prefetch(following + 64)
+    met = 0
+    for i in range(held):
+        met += _is_in(wanted, _row_of(pool[i]))
+    return count, met
+
+
+@compiled
+def nearest_by_graph(
+    queries: NDArray[np.float32],
+    table: NDArray[np.int64],
+    links: NDArray[np.uint32],
+    starts: NDArray[np.uint32],
+    wanted: NDArray[np.uint64],
+    share: float,
+    pool_rows: int,
+    ef: int,
+    best_ids: NDArray[np.int64],
+    best_distances: NDArray[np.float32],
+) -> NDArray[np.uint8]:
+    """Offer to the k nearest of each query, (m, k), the live rows, or those in a bitmap, that a walk meets.
+
+    ``links`` uint32 (n, width) as :class:`.graph.Graph` has them; ``share`` of all rows that are wanted. Returns uint8
+    (m,): 1 where the walk went astray and nothing was offered.
+    """
+    dim, dims = table[DIM], table[DIMS]
+    ids, live = carray(pointer(table[IDS]), table[ROWS], np.int64), carray(pointer(table[LIVE]), table[ROWS], np.uint8)
+    mean = carray(pointer(table[MEAN]), dim, np.float32)
+    signs = carray(pointer(table[SIGNS]), (table[TURNS], dims), np.float32)
+    planes, room = np.empty(table[BLOCKS] * 16, np.uint64), 2 * ef + 64
+    estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
+    astray = np.zeros(queries.shape[0], np.uint8)
+    for turn in range(queries.shape[0]):
+        c1, c2 = quantise(queries[turn], mean, signs, table[BITS], table[METRIC] != INNER, planes)
+        offset, factor, at = np.float32(c1), np.float32(c2), planes.ctypes.data
+        seen = np.zeros((table[ROWS] + 63) >> 6, np.uint64)
+        count, met = _walk(
+            table, links, starts, at, offset, factor, pool_rows, wanted, live, seen, estimates, places, ef
+        )
+        if count < best_ids.shape[1] or met < LOST_SHARE * share * pool_rows:
+            astray[turn] = 1
+            continue
+        if count > ef:
+            keep_least(estimates, places, count, ef)
+            count = ef
+        rank(table, queries[turn].ctypes.data, places, count, ids, best_ids[turn], best_distances[turn])
+    return astray
+
+
+@compiled
+def found_by_walk(
+    query: NDArray[np.float32],
+    table: NDArray[np.int64],
+    links: NDArray[np.uint32],
+    starts: NDArray[np.uint32],
+    wanted: NDArray[np.uint64],
+    hidden: int,
+    pool_rows: int,
+    ef: int,
+    targets: NDArray[np.uint32],
+) -> int:
+    """How many of the ``targets``, uint32 (t,), a walk finds that must not pass through the row ``hidden``."""
+    live = carray(pointer(table[LIVE]), table[ROWS], np.uint8)
+    mean = carray(pointer(table[MEAN]), table[DIM], np.float32)
+    signs = carray(pointer(table[SIGNS]), (table[TURNS], table[DIMS]), np.float32)
+    planes, room = np.empty(table[BLOCKS] * 16, np.uint64), 2 * ef + 64
+    estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
+    c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
+    seen = np.zeros((table[ROWS] + 63) >> 6, np.uint64)
+    seen[hidden >> 6] |= np.uint64(1) << np.uint64(hidden & 63)
+    offset, factor, at = np.float32(c1), np.float32(c2), planes.ctypes.data
+    count, _ = _walk(table, links, starts, at, offset, factor, pool_rows, wanted, live, seen, estimates, places, ef)
+    if count > ef:
+        keep_least(estimates, places, count, ef)
+        count = ef
+    found = 0
+    for target in targets:
+        for i in range(count):
+            found += places[i] == target
+    return found
