@@ -69,8 +69,8 @@ class VectorIndex:
 
     ``dim`` of every vector; ``metric`` "l2" (squared Euclid), "cosine" (1 - cos) or "ip" (minus the inner product):
     smaller is nearer. ``attributes`` that conditions may name, as {"year": "int64", "lang": "string"}; the types are
-    those of :func:`.attributes.declared`. ``graph`` keeps the links of an HNSW graph as well, for searches over all rows
-    or many of them. ``seed`` of everything random. ``threads`` for building, all processors if None.
+    those of :func:`.attributes.declared`. ``graph`` keeps the links of an HNSW graph as well, for searches over all or
+    many rows. ``seed`` of everything random. ``threads`` for building, all processors if None.
 
     Every method may be called from any thread. Searches never wait for writers; writers take turns. Rows are merged
     into segments in the background; :meth:`wait` waits for that.
