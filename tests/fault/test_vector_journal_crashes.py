@@ -87,7 +87,7 @@ class Disk:
         return descriptor
 
     def _pwrite(self, descriptor: int, data: Any, position: int) -> int:
-        broken = self._failing("pwrite")
+        broken = descriptor in self._of and self._failing("pwrite")
         some = bytes(data)[: len(data) // 2] if broken else bytes(data)
         if descriptor in self._of:
             self.events.append(("write", self._of[descriptor], position, some))
@@ -102,13 +102,16 @@ class Disk:
         self._real["ftruncate"](descriptor, size)
 
     def _fsync(self, descriptor: int) -> None:  # never the real one: this machine stays on
-        if self._failing("fsync"):
+        if descriptor in self._of and self._failing("fsync"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if descriptor in self._of:
             file = self._of[descriptor]
             self.events.append(("sync folder",) if file is None else ("sync", file))
 
     def _replace(self, source: Any, target: Any) -> None:
+        if not os.fspath(source).startswith(self.folder):  # of Numba's cache
+            self._real["replace"](source, target)
+            return
         if self._failing("replace"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._real["replace"](source, target)
