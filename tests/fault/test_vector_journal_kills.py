@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lakelet.lake.errors import CommitUnknown, InvalidInput, NotFound, Unavailable
+from lakelet.lake.limits import VECTOR_K
 from lakelet.vector import container
 from lakelet.vector import durable as durable_module
 from lakelet.vector.index import VectorIndex
@@ -29,7 +30,7 @@ def rows(count: int, value: float = 1.0) -> np.ndarray:
 
 
 def ids_of(index: VectorIndex, who: Any = ALL_TENANTS) -> list[int]:
-    found = index.search(np.zeros(DIM, np.float32), 10_000, who, exact=True)[0][0]
+    found = index.search(np.zeros(DIM, np.float32), VECTOR_K, who, exact=True)[0][0]
     return sorted(row for row in found.tolist() if row >= 0)
 
 
@@ -96,7 +97,7 @@ def test_a_killed_process_loses_nothing_it_told_of(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_thirty_killed_processes_lose_nothing(tmp_path: Path) -> None:
-    run_killed(tmp_path / "index", [0.01 * 1.17**turn for turn in range(30)])
+    run_killed(tmp_path / "index", [0.01 * 1.12**turn for turn in range(30)])
 
 
 # --- threads -------------------------------------------------------------------------------------------------------
