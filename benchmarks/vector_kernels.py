@@ -1,11 +1,12 @@
 """What do the vector kernels cost a row, and how long do they take to compile and to load?
 
-    python benchmarks/vector_kernels.py [--dims 100 256 384 768] [--skip rows compile]
+    python benchmarks/vector_kernels.py [--dims 100 256 384 768] [--skip rows products conditions compile]
 
 Nanoseconds a row of one thread, the least of some tries: estimates by codes, true distances, scores of centroids; over
 every row ("dense") and over an ascending tenth of them ("sparse"), where all rows stand in the second-level cache, and
 where they are several times the largest cache. The planner's costs are these figures. And whom rows are nearest to, as
-training asks it: by the kernel for that, and by a product of BLAS and what NumPy finds in it, one thread each.
+training asks it: by the kernel for that, and by a product of BLAS and what NumPy finds in it, one thread each. And what
+a comparison with an attribute costs over a million rows.
 
 Compilation is measured in processes of their own, with an empty and with a full NUMBA_CACHE_DIR. Writes
 results/vector_kernels.md.
@@ -28,8 +29,11 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 import machine
 import numpy as np
+import pyarrow as pa
 from lakelet.lake.kernels import compiled
 from lakelet.vector import codes, nodes, simd
+from lakelet.vector.bitmaps import of_mask
+from lakelet.vector.columns import frozen_cells
 from lakelet.vector.products import nearest
 from lakelet.vector.simd import estimate_four, prefetch, small_dot, squared
 from machine import markdown_table
@@ -41,6 +45,8 @@ INSIDE, OUTSIDE = 256 << 10, 160 << 20
 SPARSE = 10
 TRIES, TRY_SECONDS = 7, 0.05
 POINTS, CENTROIDS = 20_000, 1_440
+ROWS = 1_000_000
+"""Among which conditions are asked for."""
 AHEAD = 12
 
 
@@ -229,6 +235,27 @@ print(json.dumps(seconds))
 """
 
 
+def conditions() -> list[tuple[Any, ...]]:
+    """Lines of what a comparison with an attribute costs over all rows, and whether its rows are those of NumPy."""
+    rng = np.random.default_rng(SEED)
+    lines = []
+    for values in (10, 1_000, ROWS):
+        column = rng.integers(0, values, ROWS)
+        made = frozen_cells(pa.array(column), pa.int64())
+        for share in (0.5, 0.1, 0.001):
+            low, high = values // 4, values // 4 + max(1, round(share * values))
+            mask = (column >= low) & (column < high)
+            right = (made.within(((low, high),), None) == of_mask(mask)).all()
+            seconds = []
+            for _ in range(30):
+                start = time.perf_counter()
+                made.within(((low, high),), None)
+                seconds.append(time.perf_counter() - start)
+            nbytes = made.index_bytes / ROWS
+            lines.append((f"{len(np.unique(column)):,}", f"{mask.mean():.2%}", min(seconds) * 1e6, nbytes, right))
+    return lines
+
+
 def compilation() -> str:
     """Seconds of the first steps of a process."""
     found = {}
@@ -252,7 +279,7 @@ def main() -> int:
     """Measure, print, write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dims", type=int, nargs="+", default=[100, 256, 384, 768])
-    parser.add_argument("--skip", nargs="+", default=[], choices=("rows", "products", "compile"))
+    parser.add_argument("--skip", nargs="+", default=[], choices=("rows", "products", "conditions", "compile"))
     parser.add_argument("--no-results", action="store_true", help="print alone")
     given = parser.parse_args()
     sections = []
@@ -271,6 +298,10 @@ def main() -> int:
         columns += ("ours GFlop/s", "BLAS and NumPy", "the product alone", "of the same mind")
         text = f"Whom {POINTS:,} rows are nearest to among {CENTROIDS:,}:\n\n"
         sections.append(text + markdown_table(columns, [assignment(dim) for dim in given.dims]))
+    if "conditions" not in given.skip:
+        columns = ("distinct values", "rows in the range", "µs", "bytes of the index a row", "right")
+        text = f"A range of an attribute's values among {ROWS:,} rows, as a bitmap:\n\n"
+        sections.append(text + markdown_table(columns, conditions()))
     if "compile" not in given.skip:
         sections.append(compilation())
     print("\n\n".join(sections))

@@ -51,6 +51,9 @@ def declared(attributes: Any) -> pa.Schema:
     A type is its name, as ``"int64"``, a Python type, or an Arrow type. InvalidInput says which are known.
     """
     if isinstance(attributes, pa.Schema):
+        twice = sorted(name for name in set(attributes.names) if attributes.names.count(name) > 1)
+        if twice:
+            raise InvalidInput(f"attribute {twice[0]!r} is declared more than once")
         attributes = dict(zip(attributes.names, attributes.types, strict=True))
     if not isinstance(attributes, Mapping):
         raise InvalidInput(f"attributes {attributes!r}: expected a dict from name to type, as in {{'year': 'int64'}}")

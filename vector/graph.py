@@ -65,7 +65,7 @@ class Graph:
 
     def pool(self, wanted: int) -> float:
         """Rows to keep in a walk's pool if so many rows are wanted; 0 where a walk is not the way."""
-        if not len(self.wanted_rows) or wanted < 0.999 * self.wanted_rows[0]:
+        if len(self.links) > MOST_ROWS or not len(self.wanted_rows) or wanted < 0.999 * self.wanted_rows[0]:
             return 0.0
         return float(np.exp(np.interp(math.log(wanted), np.log(self.wanted_rows), np.log(self.pool_rows))))
 

@@ -94,7 +94,7 @@ class VectorIndex:
         if graph:
             require()
         named, schema = metric_named(metric), None if nothing_given(attributes) else declared(attributes)
-        kernels_ready(attributes=schema is not None)
+        kernels_ready(attributes=schema is not None, graph=bool(graph))
         settings = Settings(
             int(dim), named, layout(int(dim), seed), seed, checked_threads(threads), bool(graph), schema
         )
@@ -252,7 +252,7 @@ class VectorIndex:
         that a newer lakelet wrote.
         """
         contents = opened(path, mmap=mmap, verify=verify, threads=checked_threads(threads))
-        kernels_ready(attributes=contents.settings.schema is not None)
+        kernels_ready(attributes=contents.settings.schema is not None, graph=contents.settings.graph)
         index = cls.__new__(cls)
         index._hold(State(contents))
         return index
@@ -264,9 +264,9 @@ class VectorIndex:
         queries: Any,
         k: int = 10,
         tenant: Label | Predicate | None = None,
-        *,
         where: str | None = None,
         params: Params | None = None,
+        *,
         ef: int | None = None,
         exact: bool = False,
         threads: int = 1,
@@ -303,9 +303,9 @@ class VectorIndex:
         self,
         k: int = 10,
         tenant: Label | Predicate | None = None,
-        *,
         where: str | None = None,
         params: Params | None = None,
+        *,
         ef: int | None = None,
         exact: bool = False,
     ) -> list[Step]:

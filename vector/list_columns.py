@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,16 +90,10 @@ class ListColumn:
         return all_rows(len(self.ends) - 1) & ~self.valid
 
     def _rows(self, text: str) -> NDArray[np.uint32]:
-        low, high = 0, len(self.texts)
-        while low < high:
-            middle = (low + high) // 2
-            if self.texts[middle] < text:
-                low = middle + 1
-            else:
-                high = middle
-        if low == len(self.texts) or self.texts[low] != text:
+        place = bisect_left(self.texts, text)
+        if place == len(self.texts) or self.texts[place] != text:
             return self.rows[:0]
-        return self.rows[self.starts[low] : self.starts[low + 1]]
+        return self.rows[self.starts[place] : self.starts[place + 1]]
 
 
 def frozen_lists(array: pa.Array, kind: pa.DataType) -> ListColumn:

@@ -63,15 +63,15 @@ def matching(bound: Bound, columns: Columns, rows: int, among: NDArray[np.uint32
     if isinstance(bound, Holds):
         column = columns[bound.attribute]
         return column.holds(bound.texts, bound.every, bound.denied, among)  # type: ignore[arg-type]
-    count = rows if among is None else len(among)
+    size = rows if among is None else len(among)
     if isinstance(bound, Both | Either):
         parts = [matching(part, columns, rows, among) for part in bound.parts]
         if isinstance(bound, Both):
-            return reduce(np.bitwise_and, parts) if parts else all_rows(count)
-        return reduce(np.bitwise_or, parts) if parts else no_rows(count)
+            return reduce(np.bitwise_and, parts) if parts else all_rows(size)
+        return reduce(np.bitwise_or, parts) if parts else no_rows(size)
     wanted = np.arange(rows) if among is None else among.astype(np.int64)
     read = {name: columns[name] for name in bound.predicate.columns}
-    mask = np.zeros(count, bool)
+    mask = np.zeros(size, bool)
     mask[bound.predicate.matches(table_of(read, wanted))] = True
     return of_mask(mask)
 

@@ -23,11 +23,12 @@ from .codes import layout
 from .columns import frozen_cells
 from .copies import copied
 from .delta import Delta
+from .graph_walk import found_by_walk, nearest_by_graph
 from .metrics import Metric, checked_vectors
 from .nodes import no_nodes
 from .planner import SHORT_LIST_ROWS, Plan, Way
 from .postings import count_live, folded
-from .segment import ALL_CODE, NOT_PACKED
+from .segment import ALL_CODE, EVERY, NOT_PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,10 +58,11 @@ class _Announcer(Listener):
         self.progress(STAGE, self.done, self.steps)
 
 
-def kernels_ready(*, attributes: bool = False) -> None:
-    """Compile or load every kernel, those for attributes if asked for, unless this process has done so."""
+def kernels_ready(*, attributes: bool = False, graph: bool = False) -> None:
+    """Compile or load every kernel, those for attributes and for a graph if asked for, unless this process did so."""
     with _lock:
-        steps = [step for step in (*STEPS, *(ATTRIBUTE_STEPS if attributes else ())) if step not in _ready]
+        wanted = (*STEPS, *([_match] if attributes else []), *([_link] if graph else []))
+        steps = [step for step in wanted if step not in _ready]
         if not steps:
             return
         settings = Settings(DIM, Metric.L2, layout(DIM, 0), 0, 1)
@@ -112,5 +114,13 @@ def _match(settings: Settings) -> None:
     rows_of(at(words, some) | column.within(((1, 7),), some), some)
 
 
+def _link(settings: Settings) -> None:
+    segment, _ = built(_rows(), np.arange(ROWS), (np.zeros(0, np.int32), np.zeros(0, np.int64)), settings)
+    rows, some = segment.rows, np.zeros(1, np.uint32)
+    links = ((np.arange(ROWS)[:, None] + np.arange(1, 3)) % ROWS).astype(np.uint32)
+    found_by_walk(rows.vectors[0], rows.table, links, some, EVERY, 0, 8, 8, some)
+    best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
+    nearest_by_graph(_rows()[:1], rows.table, links, some, EVERY, 1.0, 8, 8, best_ids, best_distances)
+
+
 STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_check, _revise, _build)
-ATTRIBUTE_STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_match,)

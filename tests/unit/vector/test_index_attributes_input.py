@@ -30,6 +30,7 @@ def index() -> VectorIndex:
         ({"year": pa.list_(pa.int64())}, "expected int8"),
         ({"": "int64"}, "not empty"),
         ({7: "int64"}, "expected a text"),
+        (pa.schema([("a", pa.int64()), ("a", pa.int64())]), "'a' is declared more than once"),
     ],
 )
 def test_types_that_are_none(declared: Any, told: str) -> None:
