@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+if TYPE_CHECKING:
+    from .table_index import TableIndex
 
 __all__ = [
     "AddFiles",
@@ -21,6 +24,7 @@ __all__ = [
     "DataFile",
     "DeleteRows",
     "DeletionFile",
+    "DropIndex",
     "DropTable",
     "DropView",
     "FilesPresent",
@@ -30,6 +34,7 @@ __all__ = [
     "RemoveFiles",
     "RenameTable",
     "Requirement",
+    "SetIndex",
     "SetPin",
     "SetSchema",
     "SetView",
@@ -272,6 +277,25 @@ class SetPin:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SetIndex:
+    """An index over a column of an owned table, in the place of the one with its ``index_id`` if there is one.
+
+    Segments that were added, merged or dropped are told by the whole of the new index.
+    """
+
+    table_id: str
+    index: TableIndex
+
+
+@dataclass(frozen=True, slots=True)
+class DropIndex:
+    """The column may have another index; the segments stay until vacuum may take them."""
+
+    table_id: str
+    index_id: str
+
+
 Change = (
     CreateLake
     | CreateTable
@@ -285,6 +309,8 @@ Change = (
     | SetView
     | DropView
     | SetPin
+    | SetIndex
+    | DropIndex
 )
 
 
@@ -303,8 +329,9 @@ class TableUnchanged:
     """The table exists and these aspects are as they were at ``version``.
 
     ``schema``: its schema; ``rows``: its files and deletions; ``name``: its name; ``dependants``: no recipe over its
-    files was added, and no pin set. An append needs only the schema; an overwrite, a merge, or a transaction that read
-    the table needs its rows too; whatever takes rows away needs to know who is rebuilt from them.
+    files was added, and no pin set; ``index``: its indexes and their segments. An append needs only the schema; an
+    overwrite, a merge, or a transaction that read the table needs its rows too; whatever takes rows away needs to know
+    who is rebuilt from them.
     """
 
     table_id: str
@@ -313,6 +340,7 @@ class TableUnchanged:
     rows: bool = False
     name: bool = False
     dependants: bool = False
+    index: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from .changes import Commit, DataFile, DeletionFile
 from .checkpoint_parts import StatsObject, StatsOfRow, damaged, encode_stats, has_stats, read_part, stamped
-from .entry import FORMAT, log_path, recipe_of, recipe_text
+from .entry import FORMAT, index_of, index_text, log_path, recipe_of, recipe_text
 from .snapshot import AttachedTable, OwnedTable, Pin, Snapshot, TableEntry, View
 
 if TYPE_CHECKING:
@@ -62,8 +62,12 @@ _TABLES: Final = pa.schema(
         ("dependants_version", pa.int64()),
         ("pin", pa.list_(pa.large_string())),  # kind, owner, reason
         ("num_files", pa.int64()),  # so many of the rows of ``files``, in order
+        ("index_version", pa.int64()),
+        ("indexes", pa.list_(pa.large_string())),  # each as JSON
     ]
 )
+_SINCE_INDEXES: Final = ("index_version", "indexes")
+"""Columns that checkpoints lack which were written before tables had indexes."""
 _FILES: Final = pa.schema(
     [
         ("file_id", pa.large_string()),
@@ -179,7 +183,7 @@ def _columns(table: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: bytes) -> Snapshot:
     path = _part(name, "tables")
-    rows = read_part(tables_data, path, _TABLES)
+    rows = read_part(tables_data, path, _TABLES, optional=_SINCE_INDEXES)
     files = _decode_files(store, name, read_part(files_data, _part(name, "files"), _FILES))
     metadata = {key.decode(): value.decode() for key, value in (rows.schema.metadata or {}).items()}
     tables: dict[str, TableEntry] = {}
@@ -201,6 +205,8 @@ def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: by
             depended,
             pinned,
             num_files,
+            indexed,
+            indexes,
         ) in _columns(rows):
             pin = Pin(*pinned) if pinned else None
             if kind == "owned":
@@ -208,8 +214,9 @@ def _decode_snapshot(store: Store, name: str, tables_data: bytes, files_data: by
                 own = {file.file_id: file for file in islice(files, num_files)}
                 if len(own) != num_files or not shared:
                     raise ValueError(f"table {label!r} misses files or schemas")
+                found = {index.index_id: index for index in map(index_of, indexes or ())}
                 tables[table_id] = OwnedTable(
-                    table_id, label, shared, own, created, named, schemed, rowed, depended, pin
+                    table_id, label, shared, own, created, named, schemed, rowed, depended, pin, found, indexed or 0
                 )
             elif kind == "attached":
                 tables[table_id] = AttachedTable(table_id, label, text, form, hive, created, named, pin)
@@ -302,17 +309,19 @@ def _commit_rows(commits: Sequence[Commit]) -> list[tuple[Any, ...]]:
 
 def _table_rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
+    start: tuple[Any, ...]
     for t in snapshot.tables.values():
         if isinstance(t, OwnedTable):
             versions = (t.created_version, t.name_version, t.schema_version, t.rows_version, t.dependants_version)
-            rows.append(
-                ("owned", t.table_id, t.name, t.schemas, None, None, None, *versions, _pin(t.pin), len(t.files))
-            )
+            indexes = [index_text(index) for index in t.indexes.values()]
+            start = ("owned", t.table_id, t.name, t.schemas, None, None, None)
+            rows.append((*start, *versions, _pin(t.pin), len(t.files), t.index_version, indexes))
         else:
             versions = (t.created_version, t.name_version, 0, 0, 0)
-            rows.append(("attached", t.table_id, t.name, None, t.location, t.format, t.hive, *versions, _pin(t.pin), 0))
+            start = ("attached", t.table_id, t.name, None, t.location, t.format, t.hive)
+            rows.append((*start, *versions, _pin(t.pin), 0, 0, None))
     rows += [
-        ("view", None, v.name, None, v.sql, None, None, v.created_version, 0, 0, 0, 0, None, 0)
+        ("view", None, v.name, None, v.sql, None, None, v.created_version, 0, 0, 0, 0, None, 0, 0, None)
         for v in snapshot.views.values()
     ]
     return rows

@@ -13,6 +13,8 @@ from .entry import FORMAT
 from .errors import Corrupt, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .changes import DataFile
     from .store import Store
 
@@ -28,8 +30,11 @@ def stamped(schema: pa.Schema, metadata: dict[str, str] | None = None) -> pa.Sch
     return schema.with_metadata({"lakelet.format": str(FORMAT), **(metadata or {})})
 
 
-def read_part(data: bytes, path: str, schema: pa.Schema) -> pa.Table:
-    """The table in an object of a checkpoint. Corrupt when damaged, Unavailable when a newer lakelet wrote it."""
+def read_part(data: bytes, path: str, schema: pa.Schema, optional: Sequence[str] = ()) -> pa.Table:
+    """The table in an object of a checkpoint. Corrupt when damaged, Unavailable when a newer lakelet wrote it.
+
+    ``optional`` are the last columns of ``schema``, which an older lakelet did not write: NULL then.
+    """
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             table = file.read()  # pq.read_table would do, but imports pyarrow.dataset and with it pandas
@@ -40,8 +45,12 @@ def read_part(data: bytes, path: str, schema: pa.Schema) -> pa.Table:
         raise Unavailable(
             f"{path} has format {int(found)}, this lakelet reads up to {FORMAT}: pip install --upgrade lakelet"
         )
-    if not found.isdigit() or table.schema.names != schema.names:
-        raise damaged(path, f"found the columns {table.schema.names}, expected {schema.names}")
+    names = table.schema.names
+    if not found.isdigit() or names not in (schema.names, schema.names[: len(schema) - len(optional)]):
+        raise damaged(path, f"found the columns {names}, expected {schema.names}")
+    for field in schema:
+        if field.name not in names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     return table
 
 

@@ -22,7 +22,7 @@ from .store import DATA
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["read_deletions", "write_deletions"]
+__all__ = ["deleted_positions", "read_deletions", "write_deletions"]
 
 Positions = npt.NDArray[np.int64]
 
@@ -55,6 +55,21 @@ def read_deletions(store: Store, file: DataFile) -> Positions:
     deletion = file.deletion
     if deletion is None:
         return np.empty(0, np.int64)
+    positions = deleted_positions(store, deletion)
+    if positions.size and positions[-1] >= file.num_rows:
+        raise Corrupt(
+            f"the deletion file {deletion.path} holds position {positions[-1]:,}; expected ones below "
+            f"{file.num_rows:,}: restore it",
+            path=deletion.path,
+        )
+    return positions
+
+
+def deleted_positions(store: Store, deletion: DeletionFile) -> Positions:
+    """The positions that a deletion file holds, ascending int64; whose they are is not looked at.
+
+    Raises NotFound when it is gone, Corrupt when it is not sound.
+    """
     data = store.get(deletion.path)
     try:
         table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
@@ -62,10 +77,10 @@ def read_deletions(store: Store, file: DataFile) -> Positions:
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise Corrupt(f"the deletion file {deletion.path} cannot be read: {error}", path=deletion.path) from error
     sound = positions.size == deletion.rows and bool((positions[1:] > positions[:-1]).all())
-    if not sound or (positions.size and (positions[0] < 0 or positions[-1] >= file.num_rows)):
+    if not sound or (positions.size and positions[0] < 0):
         raise Corrupt(
             f"the deletion file {deletion.path} holds {positions.size:,} positions; expected {deletion.rows:,} "
-            f"ascending ones below {file.num_rows:,}: restore it",
+            "ascending ones from 0 on: restore it",
             path=deletion.path,
         )
     return positions

@@ -21,6 +21,7 @@ from .changes import (
     DataFile,
     DeleteRows,
     DeletionFile,
+    DropIndex,
     DropTable,
     DropView,
     FilesPresent,
@@ -30,6 +31,7 @@ from .changes import (
     RemoveFiles,
     RenameTable,
     Requirement,
+    SetIndex,
     SetPin,
     SetSchema,
     SetView,
@@ -38,6 +40,7 @@ from .changes import (
 )
 from .errors import Corrupt, InvalidInput, Unavailable
 from .store import check_path
+from .table_index import IndexSegment, TableIndex
 
 __all__ = [
     "FORMAT",
@@ -46,6 +49,8 @@ __all__ = [
     "Entry",
     "decode",
     "encode",
+    "index_of",
+    "index_text",
     "log_path",
     "log_version",
     "recipe_of",
@@ -72,12 +77,17 @@ _CHANGES: Final[dict[str, type[Any]]] = {
         SetView,
         DropView,
         SetPin,
+        SetIndex,
+        DropIndex,
     )
 }
 _REQUIREMENTS: Final[dict[str, type[Any]]] = {
     kind.__name__: kind for kind in (NameFree, TableUnchanged, FilesPresent, FilesUnchanged)
 }
+_PARTS: Final = (DataFile, DeletionFile, Recipe, SourceFile, TableIndex, IndexSegment)
+"""What changes are made of."""
 _HEAD: Final = re.compile(rb'\{"format":(\d{1,9}),"checksum":"([0-9a-f]{64})","entry":')
+_CHECKSUM: Final = re.compile(r"[0-9a-f]{64}")
 _LOG_NAME: Final = re.compile(re.escape(LOG) + r"(\d{20})\.json")
 
 
@@ -158,9 +168,9 @@ def _plain(value: Any, *, kind: bool = False) -> dict[str, Any]:
         if item == default:
             continue
         if isinstance(item, tuple):
-            plain[name] = [_plain(part) if isinstance(part, DataFile | SourceFile) else part for part in item]
+            plain[name] = [_plain(part) if isinstance(part, _PARTS) else part for part in item]
         else:
-            plain[name] = _plain(item) if isinstance(item, DataFile | DeletionFile | Recipe) else item
+            plain[name] = _plain(item) if isinstance(item, _PARTS) else item
     return plain
 
 
@@ -268,6 +278,10 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(_text(item) for item in _items(value))
 
 
+def _wholes(value: Any) -> tuple[int, ...]:
+    return tuple(_whole(item) for item in _items(value))
+
+
 def _items(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError(f"{value!r} where a list is expected")
@@ -295,6 +309,32 @@ def _sources(value: Any) -> tuple[SourceFile, ...]:
     return sources
 
 
+def _segments(value: Any) -> tuple[IndexSegment, ...]:
+    segments: tuple[IndexSegment, ...] = tuple(_value(IndexSegment, item) for item in _items(value))
+    for segment in segments:
+        check_path(segment.path)
+        if not _CHECKSUM.fullmatch(segment.checksum):
+            raise ValueError(f"{segment.checksum!r} where a SHA-256 in hex is expected")
+        if len(segment.numbers) != len(segment.files) or len(set(segment.numbers)) != len(segment.files):
+            raise ValueError(f"{len(segment.numbers)} numbers for {len(segment.files)} files, not one for each")
+    return segments
+
+
+def _index(value: Any) -> TableIndex:
+    index: TableIndex = _value(TableIndex, value)
+    return index
+
+
+def index_text(index: TableIndex) -> str:
+    """The index as JSON text, for a checkpoint; :func:`index_of` reads it."""
+    return json.dumps(_plain(index), separators=(",", ":"))
+
+
+def index_of(text: str) -> TableIndex:
+    """The index that :func:`index_text` wrote. Raises ValueError or TypeError when it is none."""
+    return _index(json.loads(text))
+
+
 def recipe_text(recipe: Recipe) -> str:
     """The recipe as JSON text, for a checkpoint; :func:`recipe_of` reads it."""
     return json.dumps(_plain(recipe), separators=(",", ":"))
@@ -319,16 +359,19 @@ _READERS: Final = {
     "int": _whole,
     "bool": _flag,
     "tuple[str, ...]": _texts,
+    "tuple[int, ...]": _wholes,
     "tuple[DataFile, ...]": _files,
     "DeletionFile": _deletion,
     "DeletionFile | None": _deletion,
     "Recipe | None": _recipe,
     "tuple[SourceFile, ...]": _sources,
+    "tuple[IndexSegment, ...]": _segments,
+    "TableIndex": _index,
 }
 """How a field of each declared type is read."""
 
 _FIELDS: Final = {
     kind: [(f.name, _READERS[str(f.type)], f.default) for f in fields(kind)]
-    for kind in (DataFile, DeletionFile, Recipe, SourceFile, *_CHANGES.values(), *_REQUIREMENTS.values())
+    for kind in (*_PARTS, *_CHANGES.values(), *_REQUIREMENTS.values())
 }
 """Name, reader and default of each field of each kind; an annotation without a reader fails on import."""

@@ -87,6 +87,16 @@ VECTOR_ATTRIBUTES: Final = 1_000
 """Most attributes of one index."""
 VECTOR_MATCH_BYTES: Final = 32 * 2**20
 """Which rows fulfil a condition, kept a unit for the conditions that come again."""
+VECTOR_SEGMENT_BYTES: Final = 2 * 2**30
+"""Vectors and kept columns of one segment of an index in the lake, but that a data file is not split."""
+VECTOR_SEGMENT_CACHE_BYTES: Final = 32 * 2**30
+"""Local copies of the segments of lakes in object stores; those that were not used for longest go."""
+VECTOR_LOOSE_BYTES: Final = 2 * 2**30
+"""What a process may hold of the rows of a table that stand in no segment of its index."""
+VECTOR_LOOSE_PERCENT: Final = 10
+"""With more of a table's rows in no segment, and more than a delta has, a segment is made of them in the background."""
+VECTOR_VIEWS: Final = 4
+"""Versions of a table kept ready for searches, an index."""
 VECTOR_JOURNAL_BYTES: Final = 64 * 2**20
 """A journal above this, and above its share of the snapshot, is put into a new snapshot in the background."""
 VECTOR_JOURNAL_PERCENT: Final = 25

@@ -13,6 +13,7 @@ from .changes import (
     CreateTable,
     DataFile,
     DeleteRows,
+    DropIndex,
     DropTable,
     DropView,
     FilesPresent,
@@ -21,6 +22,7 @@ from .changes import (
     RemoveFiles,
     RenameTable,
     Requirement,
+    SetIndex,
     SetPin,
     SetSchema,
     SetView,
@@ -29,6 +31,8 @@ from .errors import Corrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from .table_index import TableIndex
 
 __all__ = ["AttachedTable", "OwnedTable", "Pin", "Snapshot", "TableEntry", "View", "apply", "changed_names", "unmet"]
 
@@ -54,8 +58,9 @@ class OwnedTable:
 
     ``schemas`` holds every schema it ever had, as text, by schema id; the last one is in force. ``files`` keeps the
     order of the rows. ``name_version``, ``schema_version`` and ``rows_version`` are the versions that last changed
-    each aspect, ``dependants_version`` the one that last added a recipe over the table's files or pinned it:
-    requirements compare them.
+    each aspect, ``dependants_version`` the one that last added a recipe over the table's files or pinned it,
+    ``index_version`` the one that last changed an index: requirements compare them. ``indexes`` is keyed by index id;
+    no two are over the same column.
     """
 
     table_id: str
@@ -68,6 +73,8 @@ class OwnedTable:
     rows_version: int = 0
     dependants_version: int = 0
     pin: Pin | None = None
+    indexes: Mapping[str, TableIndex] = field(default_factory=dict)
+    index_version: int = 0
 
     @property
     def is_retired(self) -> bool:
@@ -86,7 +93,7 @@ class OwnedTable:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the data files in the store."""
+        """Bytes of the data files in the store, without indexes over them."""
         return sum(f.num_bytes for f in self.files.values())
 
 
@@ -213,6 +220,10 @@ class _Building:
                     self._put(replace(entry, dependants_version=self._version))
                 else:
                     self._put(replace(entry, name_version=self._version))
+            case SetIndex(table_id, index):
+                self._set_index(self._owned(table_id), index)
+            case DropIndex(table_id, index_id):
+                self._drop_index(self._owned(table_id), index_id)
             case DropTable(table_id):
                 self._free(self._entry(table_id).name)
                 self._own_tables().pop(table_id)
@@ -273,6 +284,21 @@ class _Building:
             raise _impossible(f"{change.deletion.rows} deleted rows of {file.num_rows}, {least} before")
         files[change.file_id] = file.with_deletion(change.deletion)
         self._put(replace(table, files=files, rows_version=self._version))
+
+    def _set_index(self, table: OwnedTable, index: TableIndex) -> None:
+        if not index.index_id:
+            raise _impossible(f"an index over table {table.name!r} without an id")
+        for other in table.indexes.values():
+            if other.column == index.column and other.index_id != index.index_id:
+                raise _impossible(f"two indexes over column {index.column!r} of table {table.name!r}")
+        indexes = {**table.indexes, index.index_id: index}
+        self._put(replace(table, indexes=indexes, index_version=self._version))
+
+    def _drop_index(self, table: OwnedTable, index_id: str) -> None:
+        left = dict(table.indexes)
+        if left.pop(index_id, None) is None:
+            raise _impossible(f"no index {index_id!r} over table {table.name!r} to drop")
+        self._put(replace(table, indexes=left, index_version=self._version))
 
     # each dictionary is ours from the first change on
 
@@ -364,6 +390,8 @@ def unmet(snapshot: Snapshot, requirements: Iterable[Requirement]) -> str | None
                 return f"the schema of table {table.name!r} changed after version {since}"
             if requirement.rows and table.rows_version > since:
                 return f"the rows of table {table.name!r} changed after version {since}"
+            if requirement.index and table.index_version > since:
+                return f"an index over table {table.name!r} changed after version {since}"
             if requirement.dependants and table.dependants_version > since:
                 return f"table {table.name!r} was pinned, or one that is rebuilt from it retired, after version {since}"
     return None

@@ -1,9 +1,9 @@
 """Deleting data files that nobody can reach any more. The most dangerous code of the lake, so it is short.
 
-A file goes only if all of this holds: it lies where owned tables keep theirs, ``data/<table_id>/<file>``; it is older
-than the grace period by the store's own clock; and no version from the floor on, no log entry, and none of the further
-roots that the caller names, mentions it. The log is read after the files were listed, so that a commit which landed in
-between is seen; whatever cannot be read stops it before anything is deleted.
+A file goes only if all of this holds: it lies where owned tables keep theirs and the segments of indexes over them,
+``data/<table_id>/<file>``; it is older than the grace period by the store's own clock; and no version from the floor
+on, no log entry, and none of the further roots that the caller names, mentions it. The log is read after the files were
+listed, so that a commit which landed in between is seen; whatever cannot be read stops it before anything is deleted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from .changes import AddFiles, Change, DeleteRows
+from .changes import AddFiles, Change, DeleteRows, SetIndex
 from .checkpoint import newest_checkpoint
 from .errors import Conflict, Corrupt, InvalidInput, LakeletError
 from .floor import read_floor
@@ -52,7 +52,7 @@ def vacuum(
     dry_run: bool = False,
     extra_roots: Iterable[str] | Callable[[], Iterable[str]] = (),
 ) -> Vacuumed:
-    """Delete data and deletion files, and abandoned temporary ones, that nothing can reach.
+    """Delete data and deletion files, segments of indexes, and abandoned temporary files, that nothing can reach.
 
     ``extra_roots`` are further paths to keep, or a callable that gives them, asked after the files were listed. With
     ``dry_run`` nothing is deleted. Raises InvalidInput for a grace below ``limits.VACUUM_GRACE_SECONDS`` or a read-only
@@ -117,6 +117,8 @@ def _paths_of(snapshot: Snapshot) -> Iterator[str]:
     for table in snapshot.tables.values():
         if isinstance(table, OwnedTable):
             yield from _paths_in(AddFiles(table.table_id, tuple(table.files.values())))
+            for index in table.indexes.values():
+                yield from index.paths()
 
 
 def _paths_in(change: Change) -> Iterator[str]:
@@ -125,3 +127,5 @@ def _paths_in(change: Change) -> Iterator[str]:
             yield from file.paths()
     elif isinstance(change, DeleteRows):
         yield change.deletion.path
+    elif isinstance(change, SetIndex):
+        yield from change.index.paths()

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from lakelet.lake import group as group_module
 from lakelet.lake import log as log_module
 from lakelet.lake import slot as slot_module
-from lakelet.lake.changes import AddFiles, CreateTable, DataFile, TableUnchanged
+from lakelet.lake.changes import AddFiles, Change, CreateTable, DataFile, SetIndex, TableUnchanged
 from lakelet.lake.errors import CommitUnknown, Conflict, Unavailable
 from lakelet.lake.log import Log
 from lakelet.lake.stores import open_store
+from lakelet.lake.table_index import IndexSegment, TableIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,15 +68,29 @@ class CrashingStore:
         return watched
 
 
+def index_named(name: str) -> TableIndex:
+    segment = IndexSegment(f"data/t/{name}.segment", 1, 9, "5e" * 32, ("n0", name), (0, 1))
+    return TableIndex(name, f"column {name}", f'{{"of":"{name}"}}', (segment, segment))
+
+
+def change_named(name: str) -> Change:
+    if name.startswith("i"):
+        return SetIndex("t", index_named(name))
+    return AddFiles("t", (DataFile(name, f"data/t/{name}", 1, 1, 0, f'"{name}"'),))
+
+
 def commit_all(log: Log, names: list[str], acknowledged: list[str]) -> None:
-    """A table, then one append for each name; waits for checkpoints, so that every run makes the same requests."""
+    """A table, then one commit for each name, of an index where it starts with i and else an append.
+
+    It waits for checkpoints, so that every run makes the same requests.
+    """
     base = log.latest()
     if base.version == 0:
         log.commit([CreateTable("t", "table", "s")], [], operation="create", base=base)
     for name in names:
         base = log.latest()
-        files = (DataFile(name, f"data/t/{name}", 1, 1, 0, f'"{name}"'),)
-        log.commit([AddFiles("t", files)], [TableUnchanged("t", base.version)], operation=name, base=base)
+        needs = [TableUnchanged("t", base.version, index=True)]
+        log.commit([change_named(name)], needs, operation=name, base=base)
         acknowledged.append(name)
         log.close()
 
@@ -85,7 +100,7 @@ def check(store: Store, acknowledged: list[str], in_doubt: set[str]) -> None:
     log = Log(store)
     latest = log.latest()
     table = latest.tables.get("t")
-    found = Counter(file_id for file_id in table.files) if table is not None else Counter()  # type: ignore[union-attr]
+    found = Counter([*table.files, *table.indexes] if table is not None else ())  # type: ignore[union-attr]
     assert set(acknowledged) <= set(found)
     assert set(found) <= set(acknowledged) | in_doubt
     operations = Counter(line.operation for line in log.history())
@@ -94,6 +109,7 @@ def check(store: Store, acknowledged: list[str], in_doubt: set[str]) -> None:
     assert sorted({line.version for line in log.history()}) == list(range(1, latest.version + 1))
     if table is not None:
         assert all(file.stats == f'"{name}"' for name, file in table.files.items())  # type: ignore[union-attr]
+        assert all(index == index_named(name) for name, index in table.indexes.items())  # type: ignore[union-attr]
     # without hint and checkpoints, from the entries alone
     for info in list(store.list("_lakelet/checkpoints/")):
         store.delete([info.path])
@@ -105,7 +121,7 @@ def check(store: Store, acknowledged: list[str], in_doubt: set[str]) -> None:
     assert "next" in Log(store).latest().tables["t"].files  # type: ignore[union-attr]
 
 
-NAMES = ["n0", "n1", "n2", "n3"]
+NAMES = ["n0", "i1", "n2", "n3"]
 
 
 def crash_everywhere(make_store: Callable[[], Store], *, after: bool) -> int:
@@ -217,7 +233,7 @@ def commit_through_faults(store: Store, faults: dict[int, str]) -> None:
     refused: set[str] = set()
     commit_all(Log(store), [], [])
     for turn in range(5):
-        log, name = logs[turn % 2], f"n{turn}"
+        log, name = logs[turn % 2], f"n{turn}" if turn % 3 else f"i{turn}"
         try:
             commit_all(log, [name], acknowledged)
         except CommitUnknown:
@@ -225,7 +241,8 @@ def commit_through_faults(store: Store, faults: dict[int, str]) -> None:
         except (Unavailable, Conflict):
             refused.add(name)
     shared.faults = {}
-    assert not refused & set(Log(store).latest().tables["t"].files)  # type: ignore[union-attr]
+    table: Any = Log(store).latest().tables["t"]
+    assert not refused & {*table.files, *table.indexes}
     check(store, acknowledged, in_doubt)
 
 

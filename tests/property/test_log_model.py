@@ -18,6 +18,7 @@ from lakelet.lake.changes import (
     DataFile,
     DeleteRows,
     DeletionFile,
+    DropIndex,
     DropTable,
     DropView,
     FilesPresent,
@@ -25,6 +26,7 @@ from lakelet.lake.changes import (
     RemoveFiles,
     RenameTable,
     Requirement,
+    SetIndex,
     SetSchema,
     SetView,
     TableUnchanged,
@@ -33,8 +35,9 @@ from lakelet.lake.checkpoint import newest_checkpoint, write_checkpoint
 from lakelet.lake.entry import CommitRecord, Entry, decode, encode
 from lakelet.lake.errors import Conflict, Corrupt, InvalidInput, LakeletError
 from lakelet.lake.log import Log
-from lakelet.lake.snapshot import AttachedTable, OwnedTable, Snapshot, apply, unmet
+from lakelet.lake.snapshot import AttachedTable, OwnedTable, Snapshot, TableEntry, apply, unmet
 from lakelet.lake.stores import open_store
+from lakelet.lake.table_index import IndexSegment, TableIndex
 
 IDS = st.sampled_from(["t1", "t2", "t3"])
 NAMES = st.sampled_from(["a", "b", "ü ''\" b", "\U0001f30a"])
@@ -53,6 +56,16 @@ FILES = st.builds(
     TEXT,
     st.none() | DELETIONS,
 )
+INDEX_IDS = st.sampled_from(["i1", "i2", "i3"])
+SEGMENTS = st.builds(
+    IndexSegment,
+    st.sampled_from(["data/t/s1", "data/t/s2"]),
+    st.integers(0, 9),
+    st.integers(0, 2**62),
+    st.sampled_from(["0" * 64, "9f" * 32]),
+    st.lists(FILE_IDS, max_size=3).map(tuple),
+)
+INDEXES = st.builds(TableIndex, INDEX_IDS, st.sampled_from(["x", "y"]), TEXT, st.lists(SEGMENTS, max_size=2).map(tuple))
 CHANGES = st.one_of(
     st.builds(CreateTable, IDS, NAMES, TEXT),
     st.builds(SetSchema, IDS, TEXT),
@@ -64,10 +77,15 @@ CHANGES = st.one_of(
     st.builds(AttachTable, IDS, NAMES, TEXT, st.just("parquet"), st.booleans()),
     st.builds(SetView, NAMES, TEXT),
     st.builds(DropView, NAMES),
+    st.builds(SetIndex, IDS, INDEXES),
+    st.builds(SetIndex, st.just("t1"), INDEXES),
+    st.builds(DropIndex, IDS, INDEX_IDS),
 )
+FIRST: list[Change] = [CreateTable("t1", "a", "")]
+"""A table to begin with, so that more of the changes are possible."""
 REQUIREMENTS = st.one_of(
     st.builds(NameFree, NAMES),
-    st.builds(TableUnchanged, IDS, st.integers(0, 9), st.booleans(), st.booleans(), st.booleans()),
+    st.builds(TableUnchanged, IDS, st.integers(0, 9), st.booleans(), st.booleans(), st.booleans(), index=st.booleans()),
     st.builds(FilesPresent, IDS, st.lists(FILE_IDS, max_size=2).map(tuple)),
 )
 
@@ -118,7 +136,8 @@ class Model:
                 "schemas": [change.schema] if isinstance(change, CreateTable) else None,
                 "place": None if owned else (change.location, change.hive),  # type: ignore[union-attr]
                 "files": [],
-                "versions": {"name": now, "schema": now, "rows": now},
+                "indexes": {},
+                "versions": {"name": now, "schema": now, "rows": now, "index": 0},
             }
             return
         need(change.table_id in self.tables)
@@ -129,9 +148,26 @@ class Model:
             need(change.name not in [name for name in self.names() if name != table["name"]])
             table["name"] = change.name
             table["versions"]["name"] = now
+        elif isinstance(change, SetIndex | DropIndex):
+            need(table["owned"])
+            self._change_indexes(table["indexes"], change)
+            table["versions"]["index"] = now
         else:
             need(table["owned"])
             self._change_rows(table, change, now)
+
+    def _change_indexes(self, indexes: dict[str, TableIndex], change: SetIndex | DropIndex) -> None:
+        """Indexes by column: so there cannot be two over one."""
+        if isinstance(change, SetIndex):
+            held = indexes.get(change.index.column)
+            need(held is None or held.index_id == change.index.index_id)
+            for column in [c for c, index in indexes.items() if index.index_id == change.index.index_id]:
+                del indexes[column]
+            indexes[change.index.column] = change.index
+        else:
+            columns = [column for column, index in indexes.items() if index.index_id == change.index_id]
+            need(bool(columns))
+            del indexes[columns[0]]
 
     def _change_rows(self, table: dict[str, Any], change: Change, now: int) -> None:
         if isinstance(change, SetSchema):
@@ -158,6 +194,16 @@ class Model:
             table["files"][places[0]] = held.with_deletion(change.deletion)
 
 
+def indexes_of(table: TableEntry) -> dict[str, TableIndex]:
+    """By column."""
+    if not isinstance(table, OwnedTable):
+        return {}
+    assert all(index_id == index.index_id for index_id, index in table.indexes.items())
+    found = {index.column: index for index in table.indexes.values()}
+    assert len(found) == len(table.indexes)
+    return found
+
+
 def plain(snapshot: Snapshot) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, int]]]:
     tables = {}
     for table_id, table in snapshot.tables.items():
@@ -168,10 +214,12 @@ def plain(snapshot: Snapshot) -> tuple[dict[str, dict[str, Any]], dict[str, tupl
             "schemas": list(table.schemas) if isinstance(table, OwnedTable) else None,
             "place": (table.location, table.hive) if isinstance(table, AttachedTable) else None,
             "files": list(table.files.values()) if isinstance(table, OwnedTable) else [],
+            "indexes": indexes_of(table),
             "versions": {
                 "name": table.name_version,
                 "schema": table.schema_version if isinstance(table, OwnedTable) else table.created_version,
                 "rows": table.rows_version if isinstance(table, OwnedTable) else table.created_version,
+                "index": table.index_version if isinstance(table, OwnedTable) else 0,
             },
         }
     assert dict(snapshot.names) == {table.name: table_id for table_id, table in snapshot.tables.items()}
@@ -182,7 +230,7 @@ def plain(snapshot: Snapshot) -> tuple[dict[str, dict[str, Any]], dict[str, tupl
 @given(st.lists(st.lists(CHANGES, min_size=1, max_size=4), max_size=8))
 def test_apply_is_the_model(commits: list[list[Change]]) -> None:
     snapshot, model = Snapshot(), Model()
-    for changes in commits:
+    for changes in [FIRST, *commits]:
         version = snapshot.version + 1
         before, trial = plain(snapshot), copy.deepcopy(model)
         possible = True
@@ -229,7 +277,7 @@ def test_any_damaged_byte_is_noticed(changes: list[Change], data: st.DataObject)
 @settings(max_examples=60)
 @given(st.lists(CHANGES, max_size=25))
 def test_checkpoints_survive_their_bytes(changes: list[Change]) -> None:
-    snapshot = apply(Snapshot(), [CreateLake("lake", "5eed")], version=1, timestamp_us=1)
+    snapshot = apply(Snapshot(), [CreateLake("lake", "5eed"), *FIRST], version=1, timestamp_us=1)
     for change in changes:
         try:
             version = snapshot.version + 1

@@ -17,8 +17,10 @@ from lakelet.lake.changes import (
     DataFile,
     DeleteRows,
     DeletionFile,
+    DropIndex,
     RemoveFiles,
     RenameTable,
+    SetIndex,
     SetSchema,
     SetView,
 )
@@ -28,6 +30,7 @@ from lakelet.lake.errors import CommitUnknown, Corrupt, NotFound, Unavailable
 from lakelet.lake.floor import raise_floor, read_floor
 from lakelet.lake.log import Log
 from lakelet.lake.stores import open_store
+from lakelet.lake.table_index import IndexSegment, TableIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,11 +75,13 @@ def commit(log: Log, *changes: Change) -> Snapshot:
 def fill(log: Log, versions: int) -> list[Snapshot]:
     """Every kind of change at least once, then appends: one snapshot a version, version 0 first."""
     made = [log.latest()]
+    segment = IndexSegment("data/t/s", 10, 80, "0" * 64, ("f0", "f1"), (0, 1))
+    first, other = TableIndex("i", "x", "{}", (segment,)), TableIndex("j", "y", "{}")
     kinds: list[list[Change]] = [
         [CreateTable("t", "table", "schema 0"), AddFiles("t", (file("f0", '{"a":1}'), file("f1")))],
         [AttachTable("raw", "raw", "s3://b/raw/*/", hive=True), SetView("v", "SELECT 'ü'")],
-        [SetSchema("t", "schema 1"), RenameTable("raw", 'r"a w')],
-        [DeleteRows("t", "f0", DeletionFile("data/t/d0", 3, 99), None)],
+        [SetSchema("t", "schema 1"), RenameTable("raw", 'r"a w'), SetIndex("t", first), SetIndex("t", other)],
+        [DeleteRows("t", "f0", DeletionFile("data/t/d0", 3, 99), None), DropIndex("t", "j")],
         [RemoveFiles("t", ("f1",)), CreateTable("empty", "empty", "schema 0")],
     ]
     made += [commit(log, *changes) for changes in kinds]

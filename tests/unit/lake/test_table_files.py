@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lakelet.lake.changes import DataFile, DeletionFile
-from lakelet.lake.deletions import read_deletions, write_deletions
+from lakelet.lake.deletions import deleted_positions, read_deletions, write_deletions
 from lakelet.lake.errors import Corrupt, InvalidInput, InvalidSQL, NotFound
 from lakelet.lake.fragment import Fragment
 from lakelet.lake.incoming import open_reader
@@ -293,7 +293,7 @@ def test_deletions_survive(store: LocalStore) -> None:
     deletion = write_deletions(store, "t", file, np.array([0, 3, 9]))
     assert deletion.rows == 3
     file = file.with_deletion(deletion)
-    assert read_deletions(store, file).tolist() == [0, 3, 9]
+    assert read_deletions(store, file).tolist() == deleted_positions(store, deletion).tolist() == [0, 3, 9]
     assert as_table(store, (file,), TABLE.schema).to_arrow(["i"]).column(0).to_pylist() == [1, 2, 4, 5, 6, 7, 8]
 
 
@@ -303,7 +303,7 @@ def test_many_deletions_are_small(store: LocalStore) -> None:
     assert deletion.num_bytes < 20_000
 
 
-@pytest.mark.parametrize("how", ["rows", "range", "order", "bytes"])
+@pytest.mark.parametrize("how", ["rows", "range", "order", "negative", "bytes"])
 def test_deletions_that_make_no_sense_are_corrupt(store: LocalStore, how: str) -> None:
     (file,) = written(store, TABLE)
     deletion = write_deletions(store, "t", file, np.array([0, 3, 9]))
@@ -316,7 +316,7 @@ def test_deletions_that_make_no_sense_are_corrupt(store: LocalStore, how: str) -
         file = file.with_deletion(deletion)
     else:
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table({"pos": [3, 0, 9]}), sink)
+        pq.write_table(pa.table({"pos": [3, 0, 9] if how == "order" else [-1, 0, 9]}), sink)
         store.put(deletion.path, sink.getvalue().to_pybytes())
         file = file.with_deletion(deletion)
     with pytest.raises(Corrupt) as caught:

@@ -17,8 +17,10 @@ from lakelet.lake.changes import (
     DataFile,
     DeleteRows,
     DeletionFile,
+    DropIndex,
     DropTable,
     RemoveFiles,
+    SetIndex,
     SetView,
 )
 from lakelet.lake.checkpoint import CHECKPOINTS, HINT, list_checkpoints
@@ -28,6 +30,7 @@ from lakelet.lake.expiry import expire
 from lakelet.lake.floor import raise_floor, read_floor
 from lakelet.lake.log import Log
 from lakelet.lake.stores import open_store
+from lakelet.lake.table_index import IndexSegment, TableIndex
 from lakelet.lake.vacuum import vacuum
 
 if TYPE_CHECKING:
@@ -77,6 +80,10 @@ class Lake:
                     self.put(file.path, days_ago)
             if isinstance(change, DeleteRows):
                 self.put(change.deletion.path, days_ago)
+            if isinstance(change, SetIndex):
+                for segment in change.index.paths():
+                    if not self.store.exists(segment):
+                        self.put(segment, days_ago)
         after = self.log.commit(changes, [], operation="test", base=self.log.latest())
         age(self.store, log_path(after.version), days_ago)
         self.days_ago = 0.0
@@ -320,6 +327,66 @@ def test_a_dropped_tables_files_stay_until_its_versions_go(old_lake: Lake) -> No
     lake.commit(1.2, SetView("w", "SELECT 1"))
     expire(lake.log, older_than_seconds=1.1 * DAY)
     assert set(vacuum(lake.log).paths) == {path(name) for name in ("a", "b", "c", "d", "d.del1", "d.del2")}
+
+
+def index(*names: str) -> SetIndex:
+    segments = tuple(IndexSegment(path(name), 10, 8, "0" * 64, ("a",), (0,)) for name in names)
+    return SetIndex("t", TableIndex("i", "x", "{}", segments))
+
+
+def segments_left(lake: Lake) -> list[str]:
+    return [found.removeprefix("data/t/") for found in lake.data() if found.startswith("data/t/seg")]
+
+
+def test_segments_stay_as_long_as_a_version_that_has_them(store: Store, old_lake: Lake) -> None:
+    """One is merged into another, then the index is dropped; each goes with the last version that names it."""
+    lake = old_lake
+    lake.commit(1.9, index("seg1", "seg2"))
+    lake.commit(1.8, index("seg2", "seg3"))
+    lake.commit(1.7, DropIndex("t", "i"))
+    lake.commit(1.6, SetView("v", "SELECT 1"))
+    assert vacuum(lake.log).paths == ()
+    expire(lake.log, older_than_seconds=1.75 * DAY)  # the version with seg2 and seg3 is the oldest that is kept
+    assert {found for found in vacuum(Log(store)).paths if "seg" in found} == {path("seg1")}
+    assert segments_left(lake) == ["seg2", "seg3"]
+    floor = lake.log.at(read_floor(store)).tables["t"]
+    assert [store.exists(segment) for segment in floor.indexes["i"].paths()] == [True, True]  # type: ignore[union-attr]
+    expire(lake.log, older_than_seconds=1.65 * DAY)
+    assert set(vacuum(Log(store)).paths) == {path("seg2"), path("seg3")}
+    assert segments_left(lake) == []
+
+
+def test_segments_of_the_newest_version_stay_whatever_their_age(store: Store, old_lake: Lake) -> None:
+    """Also where the entry that named them is gone, and the checkpoint of the floor alone has them."""
+    lake = old_lake
+    lake.commit(1.9, index("seg1"))
+    lake.commit(1.8, SetView("v", "SELECT 1"))
+    expire(lake.log, older_than_seconds=1.5 * DAY)
+    assert not store.exists(log_path(7))
+    assert not any("seg" in found for found in vacuum(Log(store)).paths)
+    assert segments_left(lake) == ["seg1"]
+
+
+def test_segments_on_their_way_have_the_grace(store: Store, old_lake: Lake) -> None:
+    lake = old_lake
+    lake.put(path("seg-young"), 0.9)
+    lake.put(path("seg-abandoned"), 2)
+    assert vacuum(lake.log).paths == (path("seg-abandoned"),)
+    lake.commit(0, index("seg-young"))
+    age(store, path("seg-young"), 30)
+    assert vacuum(lake.log).paths == ()
+    assert segments_left(lake) == ["seg-young"]
+
+
+def test_a_dropped_tables_segments_go_with_its_versions(store: Store, old_lake: Lake) -> None:
+    lake = old_lake
+    lake.commit(1.9, index("seg1"))
+    lake.commit(1.5, DropTable("t"))
+    lake.commit(1.2, SetView("w", "SELECT 1"))
+    assert vacuum(lake.log).paths == ()
+    expire(lake.log, older_than_seconds=1.1 * DAY)
+    assert path("seg1") in vacuum(lake.log).paths
+    assert lake.data() == []
 
 
 def test_a_commit_after_the_listing_is_seen(store: Store, lake: Lake) -> None:
