@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .engine_containment import ContainmentEngine
+from .engine_search import SearchEngine
 from .lake.catalog import Catalog
 from .lake.discovery import Rejected, discover
 from .lake.edit import plan_delete, plan_write
@@ -76,7 +77,7 @@ class Attached(list[str]):
         self.rejected = tuple(rejected)
 
 
-class Engine(ContainmentEngine):
+class Engine(ContainmentEngine, SearchEngine):
     """One lake. A context manager; safe to use from many threads.
 
     Every call sees the latest commit, except on an engine that :meth:`at` pinned to a version, which only reads.
@@ -239,7 +240,9 @@ class Engine(ContainmentEngine):
         """This lake as it was at a version or a time: an engine that only reads."""
         if version is None and timestamp is None:
             raise InvalidInput("at() needs a version or a timestamp")
-        return Engine(self._catalog, self._snapshot_at(version, timestamp))
+        then = Engine(self._catalog, self._snapshot_at(version, timestamp))
+        then._open = self._open  # what is mapped of indexes serves every version
+        return then
 
     def _snapshot_at(self, version: int | None, timestamp: dt.datetime | str | None) -> Snapshot:
         if version is not None and timestamp is not None:

@@ -145,6 +145,8 @@ class Binder:
         if tree["class"] != "COLUMN_REF" or len(tree["column_names"]) != 1:
             raise LeftToDuckDB
         name = str(tree["column_names"][0])
+        if self.schema.get_field_index(name) < 0:
+            raise LeftToDuckDB
         return name, self.schema.field(name).type
 
     def _listed(self, tree: Tree) -> list[Any] | None:

@@ -4,20 +4,23 @@ For a sample of rows as queries the true neighbours are computed, over all rows 
 those of tenants, for it matters whether theirs lie together, or where none has that length, rows thinned out. How many
 rows best-first scores until it has met a neighbour, and how many rows have a better estimate than it, are read off at a
 stated share of all neighbours; between the lengths tried a power law holds well.
+
+The band of estimates in which rows are ranked by true distance is fitted on the same neighbours, and on those in
+regions where the queries are not: how far off an estimate is, as a share of what it errs by, is much the same for all.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from .best_first import walk_ranks
 from .metrics import Metric
 from .products import nearest
-from .scoring import estimate_ranks
+from .scoring import estimate_ranks, rows_within
 from .subtree import subtree
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from .postings import FrozenPostings
     from .segment import Rows
 
-__all__ = ["Budget", "fitted", "true_neighbours", "whole"]
+__all__ = ["Budget", "fitted", "true_neighbours", "usual_bands", "whole"]
 
 SAMPLE_QUERIES: Final = 512
 NEIGHBOURS: Final = 10
@@ -35,6 +38,17 @@ RANK_RECALL: Final = 0.99
 """Of what was scored, where not all was;"""
 WHOLE_RECALL: Final = 0.97
 """and where all was."""
+DEVIATIONS: Final = {1: 1.23, 2: 1.36, 4: 1.96}
+"""Of an estimate's error from 0, in shares of the width of the row's cell and the query's length, by the bits of a
+coordinate; as random rows show them."""
+USUAL_BANDS: Final = (2.0, 1.6)
+"""In deviations, where nothing is known of the rows: what is fitted for text."""
+LEAST_BAND, MOST_BAND = 1.0, 5.0
+"""In deviations; rows that are all equal have margins of nothing, or of what was lost by rounding."""
+COUNTED_QUERIES: Final = 64
+"""Of each length, for which rows in the band are counted."""
+REGIONS, REGION_PART = 8, 20
+"""Of neighbouring rows, each one in so many of all, which hold the neighbours of queries that lie elsewhere."""
 THIN: Final = 5
 """From one length to the next."""
 LISTS: Final = 4
@@ -50,27 +64,36 @@ LEAST_CANDIDATES: Final = 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Budget:
-    """Rows to score and candidates to rank at some lengths of a list, each float64 (points,), lengths ascending.
+    """What a search looks at, by the length of a list: each float64 (points,), lengths ascending, but for ``bands``.
 
-    ``ranked`` after a part was scored, ``whole`` after all was.
+    ``scored``: rows to score; ``ranked``: candidates to rank if their number was the same for every query;
+    ``expected`` and ``whole``: rows in the band, in the mean, after a part was scored and after all was. ``bands`` (2,
+    up to NEIGHBOURS): how far a row's estimate may be above the k-th distance, in shares of what it errs by, for k of
+    1, 2 and so on, after a part and after all.
     """
 
     lengths: NDArray[np.float64]
     scored: NDArray[np.float64]
     ranked: NDArray[np.float64]
+    expected: NDArray[np.float64]
     whole: NDArray[np.float64]
+    bands: NDArray[np.float64]
 
     def rows(self, length: int) -> float:
         """Rows to score of a list, for ten neighbours."""
         return _between(length, self.lengths, self.scored)
 
     def candidates(self, length: int) -> float:
-        """Candidates to rank by their true distance after a part was scored, for ten neighbours."""
+        """Candidates that do for all queries after a part was scored, for ten neighbours; ``ef`` is measured by it."""
         return _between(length, self.lengths, self.ranked)
 
-    def whole_candidates(self, length: int) -> float:
-        """Candidates to rank by their true distance after all rows were scored, for ten neighbours."""
-        return _between(length, self.lengths, self.whole)
+    def in_band(self, length: int, whole: bool) -> float:
+        """Candidates in the band in the mean, for ten neighbours, after all rows were scored or a part was."""
+        return _between(length, self.lengths, self.whole if whole else self.expected)
+
+    def band(self, k: int, whole: bool) -> float:
+        """The band for k neighbours."""
+        return float(self.bands[int(whole), min(k, self.bands.shape[1]) - 1])
 
 
 def _between(length: int, lengths: NDArray[np.float64], values: NDArray[np.float64]) -> float:
@@ -78,16 +101,22 @@ def _between(length: int, lengths: NDArray[np.float64], values: NDArray[np.float
     return float(np.exp(np.interp(np.log(length), np.log(lengths), np.log(values))))
 
 
-def whole() -> Budget:
-    """For rows of which nothing is known: score all, rank a hundred."""
-    return Budget(np.array([1.0, 1e12]), np.array([1.0, 1e12]), *[np.array([100.0, 100.0])] * 2)
+def usual_bands(bits: int) -> NDArray[np.float64]:
+    """The bands for rows of which nothing is known."""
+    return np.array([[each * DEVIATIONS[bits]] for each in USUAL_BANDS])
+
+
+def whole(bits: int) -> Budget:
+    """For rows of which nothing is known but the bits of a coordinate: score all, rank a hundred or the usual band."""
+    hundred = np.array([100.0, 100.0])
+    return Budget(np.array([1.0, 1e12]), np.array([1.0, 1e12]), hundred, hundred, hundred, usual_bands(bits))
 
 
 def fitted(rows: Rows, postings: FrozenPostings, cap_rows: int, seed: int, *, threads: int) -> Budget:
     """The budget for the rows of a segment in tree order and the lists of those who see them."""
     count = len(rows.ids)
     if count < LEAST_ROWS:
-        return whole()
+        return whole(rows.layout.bits)
     random = np.random.default_rng(seed)
     queries = np.sort(random.choice(count, min(SAMPLE_QUERIES, count), replace=False))
     everything = np.arange(count, dtype=np.uint32)
@@ -102,39 +131,115 @@ def fitted(rows: Rows, postings: FrozenPostings, cap_rows: int, seed: int, *, th
         if some:
             points.append(_point(rows, some, queries, cap_rows, threads))
         length //= THIN
-    by_length = np.array(points[::-1]).T
-    return Budget(by_length[0].copy(), *(np.maximum.accumulate(values) for values in by_length[1:]))
+    margins = [point.margins for point in points] + _far_margins(rows, queries, random, threads)
+    deviation = DEVIATIONS[rows.layout.bits]
+    bands = np.nanquantile(np.concatenate(margins), (RANK_RECALL, WHOLE_RECALL), axis=(0, 1))
+    bands = np.clip(bands, LEAST_BAND * deviation, MOST_BAND * deviation)
+    held = [_in_bands(rows, point, bands[:, -1]) for point in points]
+    rising = [(point.scored, point.ranked, *counts) for point, counts in zip(points, held, strict=True)]
+    scored, ranked, expected, whole_ = np.maximum.accumulate(rising[::-1]).T.copy()
+    return Budget(np.array([point.length for point in points[::-1]]), scored, ranked, expected, whole_, bands)
+
+
+class _Point(NamedTuple):
+    """What searches of lists of a length need: the mean length, rows to score, candidates to rank, margins of the
+    neighbours, see :func:`_margins`, and the lists, each with its queries and their k-th distances as estimates.
+    """
+
+    length: float
+    scored: float
+    ranked: float
+    margins: NDArray[np.float64]
+    lists: list[tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.float64]]]
 
 
 def _point(
     rows: Rows, lists: list[NDArray[np.uint32]], queries: NDArray[np.int64], cap_rows: int, threads: int
-) -> tuple[float, ...]:
-    """The mean length of lists, and what of that a search must score, and rank after a part or all was scored; each
-    takes its part of the queries.
-    """
+) -> _Point:
+    """Each list takes its part of the queries."""
     length = round(math.exp(sum(math.log(len(some)) for some in lists) / len(lists)))
-    shares, ranks = [], []
+    shares, ranks, margins, searched = [], [], [], []
     for turn, some in enumerate(lists):
-        walked, ranked = _needed(rows, some, queries[turn :: len(lists)], cap_rows, threads)
+        mine = queries[turn :: len(lists)]
+        walked, ranked, terms = _needed(rows, some, mine, cap_rows, threads)
         shares.append(walked / len(some))
         ranks.append(ranked)
+        margins.append(_margins(terms))
+        searched.append((some, mine, terms[:, :, 1].max(axis=1)))
     scored = length * float(np.quantile(np.concatenate(shares), WALK_RECALL))
-    better = np.quantile(np.concatenate(ranks), (RANK_RECALL, WHOLE_RECALL))
-    return length, scored, *np.maximum(better + 1.0, LEAST_CANDIDATES).tolist()
+    better = max(float(np.quantile(np.concatenate(ranks), RANK_RECALL)) + 1.0, LEAST_CANDIDATES)
+    return _Point(length, scored, better, np.concatenate(margins), searched)
+
+
+def _margins(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far above the k-th distance the estimates of the neighbours are, in shares of what they err by.
+
+    float64 (queries, neighbours, k from 1 on): NaN for neighbours that are not among k.
+    """
+    order = np.argsort(terms[:, :, 1], axis=1)[:, :, None]
+    own, truth, share = np.moveaxis(np.take_along_axis(terms, order, 1), 2, 0)
+    made: NDArray[np.float64] = own[:, :, None] - truth[:, None, :]
+    share = share[:, :, None]
+    np.divide(made, share, out=made, where=share > 0)
+    made[np.broadcast_to(share == 0, made.shape)] = 0
+    among = np.arange(made.shape[1])
+    made[:, among[:, None] > among] = np.nan
+    return made
 
 
 def _needed(
     rows: Rows, some: NDArray[np.uint32], queries: NDArray[np.int64], cap_rows: int, threads: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each neighbour of each query in a list: rows scored until best-first met it, rows with a better estimate."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """For each neighbour of each query in a list: rows scored until best-first met it, rows with a better estimate, and
+    what its own is made of.
+    """
     found = true_neighbours(rows, some, queries, threads)
     split = subtree(some, rows.nodes, cap_rows)
-    walked, ranked = np.full(found.shape, len(some), np.int64), np.empty(found.shape, np.int64)
+    walked = np.full(found.shape, len(some), np.int64)
     nodes = rows.nodes
     for turn, query in enumerate(queries):
         walk_ranks(rows.vectors[query], nodes.codes, nodes.scale, nodes.bias, split, found[turn], walked[turn])
-        estimate_ranks(rows.vectors[query], rows.table, some, found[turn], ranked[turn])
-    return walked.reshape(-1), ranked.reshape(-1)
+    ranked, terms = _estimated(rows, some, queries, found)
+    return walked.reshape(-1), ranked.reshape(-1), terms
+
+
+def _estimated(
+    rows: Rows, some: NDArray[np.uint32], queries: NDArray[np.int64], found: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What :func:`.scoring.estimate_ranks` says of the neighbours found: (queries, neighbours) and for terms (…, 3)."""
+    ranked, terms = np.empty(found.shape, np.int64), np.empty((*found.shape, 3))
+    for turn, query in enumerate(queries):
+        estimate_ranks(rows.vectors[query], rows.table, some, found[turn], ranked[turn], terms[turn])
+    return ranked, terms
+
+
+def _far_margins(
+    rows: Rows, queries: NDArray[np.int64], random: np.random.Generator, threads: int
+) -> list[NDArray[np.float64]]:
+    """The margins of neighbours in regions, for queries that lie elsewhere; none where regions would be too small."""
+    size = len(rows.ids) // REGION_PART
+    if size < LEAST_ROWS:
+        return []
+    margins = []
+    for turn, first in enumerate(random.choice(len(rows.ids) - size, REGIONS).tolist()):
+        some = np.arange(first, first + size, dtype=np.uint32)
+        mine = queries[turn::REGIONS]
+        mine = mine[(mine < first) | (mine >= first + size)]
+        found = true_neighbours(rows, some, mine, threads)
+        margins.append(_margins(_estimated(rows, some, mine, found)[1]))
+    return [np.concatenate(margins)]
+
+
+def _in_bands(rows: Rows, point: _Point, bands: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean number of rows in each band about the k-th distance, of a few of a point's queries."""
+    counts: list[NDArray[np.int64]] = []
+    for some, queries, truths in point.lists:
+        step = -(-len(queries) * len(point.lists) // COUNTED_QUERIES)
+        for query, truth in zip(queries[::step].tolist(), truths[::step].tolist(), strict=True):
+            counts.append(np.empty(len(bands), np.int64))
+            rows_within(rows.vectors[query], rows.table, some, truth, bands, counts[-1])
+    found: NDArray[np.float64] = np.mean(counts, axis=0)
+    return np.maximum(found, NEIGHBOURS)
 
 
 def true_neighbours(

@@ -7,6 +7,9 @@ are rounded to odd numbers of four bits, so the product is a sum of popcounts of
 
 A record holds a row's code and its two numbers side by side, so that reading it touches one cache line or two:
 ``32 * blocks`` bytes of code, then float32 A and F, with estimate(row) = A + F * (c1 + c2 * popcounts).
+
+How far an estimate errs is about normal, the same number of times |P(q - m)| * F for every row and query: F is what a
+code's cell is wide. So c1 less z * |P(q - m)| in place of c1 gives a bound that the truth is seldom below.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ..lake.kernels import compiled
+from ..lake.kernels import compiled, inlined
 from .rotation import random_signs, rotate
 from .simd import dot, packed_bits, put_float, put_word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK_BYTES", "CodeLayout", "encode", "layout", "quantise"]
+__all__ = ["BLOCK_BYTES", "CodeLayout", "encode", "layout", "quantise", "query_length"]
 
 BLOCK_BYTES: Final = 32
 QUERY_BITS: Final = 4
@@ -157,3 +160,10 @@ def quantise(
                 out_planes[block * PLANE_WORDS + plane * 4 + word] = packed_bits(levels.ctypes.data + place, 1 << plane)
     top = float((1 << bits) - 1)
     return -2.0 * step * 15.0 * top * dims, 4.0 * step
+
+
+@inlined
+def query_length(c2: float, dims: int) -> float:
+    """The length of a query as :func:`quantise` coded it, read off its second constant."""
+    length: float = c2 / 4.0 * (15.0 / CLIP_DEVIATIONS) * np.sqrt(dims)
+    return length

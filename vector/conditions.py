@@ -30,12 +30,16 @@ PLAIN: Final = frozenset((type(None), bool, int, float, str, bytes, Decimal, dat
 
 
 class Conditions:
-    """Conditions over attributes of one schema, each text parsed once."""
+    """Conditions over attributes of one schema, each text parsed once.
 
-    __slots__ = ("_bound", "_parsed", "schema")
+    ``others`` are columns that conditions may name too: only DuckDB judges those.
+    """
 
-    def __init__(self, schema: pa.Schema) -> None:
+    __slots__ = ("_bound", "_every", "_parsed", "schema")
+
+    def __init__(self, schema: pa.Schema, others: pa.Schema | None = None) -> None:
         self.schema = schema
+        self._every = schema if others is None else pa.schema([*schema, *others])
         self._parsed: dict[str, tuple[Tree, tuple[str, ...]]] = {}
         self._bound: dict[object, Bound] = {}
 
@@ -51,7 +55,7 @@ class Conditions:
         found = self._parsed.get(text)
         if found is None:
             where = parse_where(text)
-            found = where.resolve(self.schema.names)[0], where.parameters
+            found = where.resolve(self._every.names)[0], where.parameters
             _put(self._parsed, text, found)
         tree, names = found
         values = {name: plain(value) for name, value in named_params(text, names, params).items()}
@@ -66,10 +70,11 @@ class Conditions:
         return made
 
     def _judged(self, text: str, params: Params, told: object) -> Judged:
-        predicate = bind_where(text, self.schema, params)
+        schema = self._every
+        predicate = bind_where(text, schema, params)
         # Run now, on one row: an error should not depend on the rows that there are
-        nothing = pa.table([pa.nulls(1, self.schema.field(name).type) for name in predicate.columns], predicate.columns)
-        predicate.matches(nothing if predicate.columns else rows_without_columns(1, self.schema))
+        nothing = pa.table([pa.nulls(1, schema.field(name).type) for name in predicate.columns], predicate.columns)
+        predicate.matches(nothing if predicate.columns else rows_without_columns(1, schema))
         return Judged(predicate, object() if told is None else told)
 
 

@@ -161,13 +161,21 @@ def read(
                 raise InvalidInput(f"{name} holds the kind {header['kind']!r}; expected {kind!r}: name a file of it")
             if verify:
                 _check_gaps(file, header_end, start, entries, name)
-            mapping = memory_map.mmap(file.fileno(), size, access=memory_map.ACCESS_COPY) if mmap else None
+            mapping = _mapped(file, size) if mmap else None
             arrays = {entry.name: _load(file, entry, start + entry.offset, mapping, verify, name) for entry in entries}
             return header["meta"], arrays
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"found no file at {name}; expected a container of kind {kind!r}: write it first") from error
     except OSError as error:
         raise refused(error, name, "read") from error
+
+
+def _mapped(file: io.FileIO, size: int) -> memory_map.mmap:
+    """The file in memory. Rows are met here and there: reading ahead would fill memory with what nobody asks for."""
+    mapping = memory_map.mmap(file.fileno(), size, access=memory_map.ACCESS_COPY)
+    if hasattr(memory_map, "MADV_RANDOM"):
+        mapping.madvise(memory_map.MADV_RANDOM)
+    return mapping
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

@@ -7,6 +7,8 @@ lock. A delta that is full takes no more rows; deletes and grants still reach it
 from __future__ import annotations
 
 import sys
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from .bound import Bound
     from .codes import CodeLayout
     from .labels import Grants, LabelTable
-    from .matching import Matches
+    from .matching import Columns, Matches
     from .nodes import Nodes
     from .planner import Way
     from .predicates import Predicate
@@ -41,7 +43,7 @@ __all__ = ["Delta"]
 class Delta:
     """Up to ``capacity`` rows, coded about ``mean``; see :class:`.segment.Segment` for what it shares with one."""
 
-    __slots__ = ("budget", "capacity", "columns", "count", "everything", "fan", "of_id", "postings", "rows")
+    __slots__ = ("budget", "capacity", "columns", "count", "everything", "fan", "of_id", "others", "postings", "rows")
 
     def __init__(
         self,
@@ -57,9 +59,10 @@ class Delta:
         ids, live = np.empty(capacity, np.int64), np.zeros(capacity, np.uint8)
         self.fan = NO_FAN
         self.rows = Rows(vectors, records, ids, live, mean, layout, metric, nodes)
-        self.capacity, self.count, self.budget = capacity, 0, whole()
+        self.capacity, self.count, self.budget = capacity, 0, whole(layout.bits)
         self.postings = GrowingPostings()
         self.columns = {} if schema is None else {field.name: loose(field.type, capacity) for field in schema}
+        self.others: Columns = {}
         self.everything = np.arange(capacity, dtype=np.uint32)
         self.of_id: dict[int, int] = {}
 
@@ -104,9 +107,24 @@ class Delta:
         live = self.rows.live
         return np.array([at if at >= 0 and live[at] else -1 for at in found], np.int64)
 
+    @property
+    def live_share(self) -> float:
+        """1: which rows of a delta are live is not counted."""
+        return 1.0
+
     def delete(self, positions: NDArray[np.uint32]) -> None:
         """Clear live rows."""
         self.rows.live[positions] = 0
+
+    def seen(self, live: NDArray[np.uint8], others: Columns) -> Delta:
+        """The same rows where others are live, uint8 (n,), and conditions may name ``others`` too.
+
+        For a delta that takes no more rows.
+        """
+        other = copy(self)
+        other.rows = replace(self.rows, live=live)
+        other.others = others
+        return other
 
     def posting(self, code: int) -> Posting:
         """The rows of a tenant, or all."""
@@ -118,7 +136,7 @@ class Delta:
 
     def matches(self, selector: int | Predicate, posting: Posting, bound: Bound) -> Matches:
         """The rows of a posting list that fulfil a condition."""
-        return matched(bound, self.columns, self.rows.live, posting)
+        return matched(bound, {**self.columns, **self.others}, self.rows.live, posting)
 
     def match_records(self, matches: Matches) -> NDArray[np.uint8]:
         """None."""

@@ -16,6 +16,7 @@ from ..lake.errors import Unavailable
 from .bitmaps import of_mask
 from .graph_walk import NO_LINK, found_by_walk
 from .metrics import Metric
+from .planner import MOST_CANDIDATES
 from .postings import NONE
 
 if TYPE_CHECKING:
@@ -119,14 +120,11 @@ def walks_fitted(
             break
         targets = some[neighbours(some, queries)]
         wanted = of_mask(mask) if share < 1 else NONE.view(np.uint64)
-        ef = round(budget.candidates(len(some)))
+        most, band = round(MOST_CANDIDATES * budget.candidates(len(some))), budget.band(targets.shape[1], False)
         while pool <= LONGEST:
-            found = sum(
-                found_by_walk(
-                    rows.vectors[query], rows.table, links, starts, wanted, query, round(pool), ef, targets[turn]
-                )
-                for turn, query in enumerate(queries.tolist())
-            )
+            found, walk = 0, (wanted, round(pool), most, band)
+            for turn, query in enumerate(queries.tolist()):
+                found += found_by_walk(rows.vectors[query], rows.table, links, starts, query, *walk, targets[turn])
             if found >= RECALL * targets.size:
                 break
             pool *= LONGER

@@ -15,7 +15,27 @@ from numba import carray  # type: ignore[attr-defined]
 from ..lake.kernels import compiled, inlined
 from .candidates import keep_least
 from .codes import quantise
-from .scoring import BITS, BLOCKS, DIM, DIMS, IDS, INNER, LIVE, MEAN, METRIC, RECORDS, ROWS, SHIFTS, SIGNS, TURNS, rank
+from .scoring import (
+    BITS,
+    BLOCKS,
+    DIM,
+    DIMS,
+    IDS,
+    INNER,
+    LIVE,
+    MEAN,
+    METRIC,
+    RECORDS,
+    ROWS,
+    SHIFTS,
+    SIGNS,
+    TURNS,
+    bound_of,
+    comparable,
+    first_scored,
+    rank_best,
+    rank_least,
+)
 from .simd import estimate, estimate_four, pointer, prefetch
 
 if TYPE_CHECKING:
@@ -72,6 +92,34 @@ def _row_of(word: np.uint64) -> np.int64:
     return np.int64((word >> ONE) & ROW_BITS)
 
 
+@inlined
+def _word_of(value: np.float32, row: np.int64, number: NDArray[np.float32]) -> np.uint64:
+    """A row by its estimate: the estimate's bits in the order of its value, the row, and a bit for whether its
+    neighbours were met, not set. ``number`` is one of scratch.
+    """
+    number[0] = value
+    bits = number.view(np.uint32)[0]
+    return (np.uint64(bits ^ SIGN_BIT if bits < SIGN_BIT else ~bits) << np.uint64(32)) | (np.uint64(row) << ONE)
+
+
+@inlined
+def _value_of(word: np.uint64, number: NDArray[np.float32]) -> np.float32:
+    """The estimate of a word."""
+    bits = np.uint32(word >> np.uint64(32))
+    number.view(np.uint32)[0] = bits ^ SIGN_BIT if bits >= SIGN_BIT else ~bits
+    value: np.float32 = number[0]
+    return value
+
+
+@compiled
+def _met(pool: NDArray[np.uint64], held: int, wanted: NDArray[np.uint64]) -> int:
+    """How many of the ``held`` rows of a pool are wanted."""
+    met = 0
+    for i in range(held):
+        met += _is_in(wanted, _row_of(pool[i]))
+    return met
+
+
 @compiled
 def _links_of(links: NDArray[np.uint32], row: np.int64, out_rows: NDArray[np.int64]) -> int:
     """Write the rows that a row is linked with; how many."""
@@ -123,18 +171,24 @@ def _walk(
     seen: NDArray[np.uint64],
     estimates: NDArray[np.float32],
     places: NDArray[np.uint32],
-    ef: int,
+    query: int,
+    rule: tuple[int, float, float, float],
+    best: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
 ) -> tuple[int, int]:
-    """Put the ``ef`` best wanted rows that a walk meets, and some more while there is room, to ``places``; how many,
-    and how many wanted ones are among the ``pool_rows`` best rows that it met.
+    """Put the best wanted rows that a walk meets to ``places``; how many, and how many wanted ones are among the
+    ``pool_rows`` best rows that it met.
 
-    ``seen`` is a bitmap of rows that are passed over; it is mutated. The pool holds rows by estimate, each as a word:
-    the estimate's bits in the order of its value, the row, and whether its neighbours were met.
+    ``rule`` as for :func:`.scoring.rank_least`: the ``ef`` best, and some more while there is room; with a band those
+    that may be near enough, of which some are ranked on the way and offered to ``best``: all ids, the k nearest and
+    their distances. ``seen`` is a bitmap of rows that are passed over; it is mutated. The pool holds rows by estimate,
+    see :func:`_word_of`.
     """
     pool, held, at, count = np.empty(pool_rows + 1, np.uint64), 0, 0, 0
     fresh, four = np.empty(max(links.shape[1], starts.shape[0]), np.int64), np.empty(4, np.float32)
     number, limit, pool_limit = np.empty(1, np.float32), np.float32(np.inf), np.float32(np.inf)
-    bits, batch = number.view(np.uint32), starts.shape[0]
+    (ef, band, slope, shift), batch = rule, starts.shape[0]
+    k, room = best[1].shape[0], places.shape[0]
+    full = min(first_scored(k), room) if band > 0 else room
     for i in range(batch):
         fresh[i] = starts[i]
     while True:
@@ -148,20 +202,17 @@ def _walk(
                 if value < limit and live[row] and _is_in(wanted, row):
                     estimates[count], places[count] = value, row
                     count += 1
-                    if count == places.shape[0]:
-                        limit = keep_least(estimates, places, count, ef)
-                        count = ef
+                    if count == full and band > 0:
+                        count = rank_best(table, query, estimates, places, count, k, slope, shift, *best)
+                        limit, full = bound_of(best[2][k - 1], slope, shift), min(count + first_scored(k), room)
+                    elif count == full:
+                        limit, count = keep_least(estimates, places, count, ef), ef
                 if value >= pool_limit:
                     continue
-                number[0] = value
-                ordered = bits[0] ^ SIGN_BIT if bits[0] < SIGN_BIT else ~bits[0]
-                word = (np.uint64(ordered) << np.uint64(32)) | (np.uint64(row) << ONE)
-                lowest = min(lowest, _put(pool, held, pool_rows, word))
+                lowest = min(lowest, _put(pool, held, pool_rows, _word_of(value, row, number)))
                 held = min(held + 1, pool_rows)
                 if held == pool_rows:
-                    worst = np.uint32(pool[held - 1] >> np.uint64(32))
-                    bits[0] = worst ^ SIGN_BIT if worst >= SIGN_BIT else ~worst
-                    pool_limit = number[0]
+                    pool_limit = _value_of(pool[held - 1], number)
         at = min(at, lowest)
         while at < held and pool[at] & ONE:
             at += 1
@@ -176,10 +227,16 @@ def _walk(
             following = links.ctypes.data + _row_of(pool[ahead]) * links.shape[1] * 4
             prefetch(following)
             prefetch(following + 64)
-    met = 0
-    for i in range(held):
-        met += _is_in(wanted, _row_of(pool[i]))
-    return count, met
+    return count, _met(pool, held, wanted)
+
+
+@compiled
+def _copied(
+    ids: NDArray[np.int64], distances: NDArray[np.float32], out_ids: NDArray[np.int64], out: NDArray[np.float32]
+) -> None:
+    """Copy the k nearest: loops take Numba a tenth of the time to compile that assignments of arrays do."""
+    for i in range(ids.shape[0]):
+        out_ids[i], out[i] = ids[i], distances[i]
 
 
 @compiled
@@ -192,13 +249,14 @@ def nearest_by_graph(
     share: float,
     pool_rows: int,
     ef: int,
+    band: float,
     best_ids: NDArray[np.int64],
     best_distances: NDArray[np.float32],
 ) -> NDArray[np.uint8]:
     """Offer to the k nearest of each query, (m, k), the live rows, or those in a bitmap, that a walk meets.
 
-    ``links`` uint32 (n, width) as :class:`.graph.Graph` has them; ``share`` of all rows that are wanted. Returns uint8
-    (m,): 1 where the walk went astray and nothing was offered.
+    ``links`` uint32 (n, width) as :class:`.graph.Graph` has them; ``share`` of all rows that are wanted; ``ef`` and
+    ``band`` as for :func:`.scoring.nearest`. Returns uint8 (m,): 1 where the walk went astray and nothing was offered.
     """
     dim, dims = table[DIM], table[DIMS]
     ids, live = carray(pointer(table[IDS]), table[ROWS], np.int64), carray(pointer(table[LIVE]), table[ROWS], np.uint8)
@@ -207,20 +265,36 @@ def nearest_by_graph(
     planes, room = np.empty(table[BLOCKS] * 16, np.uint64), 2 * ef + 64
     estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
     astray = np.zeros(queries.shape[0], np.uint8)
+    near, apart = np.empty(best_ids.shape[1], np.int64), np.empty(best_ids.shape[1], np.float32)
     for turn in range(queries.shape[0]):
-        c1, c2 = quantise(queries[turn], mean, signs, table[BITS], table[METRIC] != INNER, planes)
-        offset, factor, at = np.float32(c1), np.float32(c2), planes.ctypes.data
-        seen = np.zeros((table[ROWS] + 63) >> 6, np.uint64)
+        query = queries[turn]
+        _copied(best_ids[turn], best_distances[turn], near, apart)
+        c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
+        slope, shift, length = comparable(table, query, c2)
+        offset, factor, at = np.float32(c1 - band * length), np.float32(c2), planes.ctypes.data
+        seen, rule, address = np.zeros((table[ROWS] + 63) >> 6, np.uint64), (ef, band, slope, shift), query.ctypes.data
         count, met = _walk(
-            table, links, starts, at, offset, factor, pool_rows, wanted, live, seen, estimates, places, ef
+            table,
+            links,
+            starts,
+            at,
+            offset,
+            factor,
+            pool_rows,
+            wanted,
+            live,
+            seen,
+            estimates,
+            places,
+            address,
+            rule,
+            (ids, near, apart),
         )
-        if count < best_ids.shape[1] or met < LOST_SHARE * share * pool_rows:
+        rank_least(table, address, estimates, places, count, ef, band, slope, shift, ids, near, apart)
+        if apart[apart.shape[0] - 1] == np.inf or met < LOST_SHARE * share * pool_rows:
             astray[turn] = 1
-            continue
-        if count > ef:
-            keep_least(estimates, places, count, ef)
-            count = ef
-        rank(table, queries[turn].ctypes.data, places, count, ids, best_ids[turn], best_distances[turn])
+        else:
+            _copied(near, apart, best_ids[turn], best_distances[turn])
     return astray
 
 
@@ -230,13 +304,16 @@ def found_by_walk(
     table: NDArray[np.int64],
     links: NDArray[np.uint32],
     starts: NDArray[np.uint32],
-    wanted: NDArray[np.uint64],
     hidden: int,
+    wanted: NDArray[np.uint64],
     pool_rows: int,
     ef: int,
+    band: float,
     targets: NDArray[np.uint32],
 ) -> int:
-    """How many of the ``targets``, uint32 (t,), a walk finds that must not pass through the row ``hidden``."""
+    """How many of the ``targets``, uint32 (t,) and no others nearer than they, a search by a walk finds that must not
+    pass through the row ``hidden``.
+    """
     live = carray(pointer(table[LIVE]), table[ROWS], np.uint8)
     mean = carray(pointer(table[MEAN]), table[DIM], np.float32)
     signs = carray(pointer(table[SIGNS]), (table[TURNS], table[DIMS]), np.float32)
@@ -245,13 +322,30 @@ def found_by_walk(
     c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
     seen = np.zeros((table[ROWS] + 63) >> 6, np.uint64)
     seen[hidden >> 6] |= np.uint64(1) << np.uint64(hidden & 63)
-    offset, factor, at = np.float32(c1), np.float32(c2), planes.ctypes.data
-    count, _ = _walk(table, links, starts, at, offset, factor, pool_rows, wanted, live, seen, estimates, places, ef)
-    if count > ef:
-        keep_least(estimates, places, count, ef)
-        count = ef
+    slope, shift, length = comparable(table, query, c2)
+    offset, factor, at = np.float32(c1 - band * length), np.float32(c2), planes.ctypes.data
+    ids, near = carray(pointer(table[IDS]), table[ROWS], np.int64), np.full(targets.shape[0], -1)
+    apart, rule, address = np.full(targets.shape[0], np.inf, np.float32), (ef, band, slope, shift), query.ctypes.data
+    count, _ = _walk(
+        table,
+        links,
+        starts,
+        at,
+        offset,
+        factor,
+        pool_rows,
+        wanted,
+        live,
+        seen,
+        estimates,
+        places,
+        address,
+        rule,
+        (ids, near, apart),
+    )
+    rank_least(table, address, estimates, places, count, ef, band, slope, shift, ids, near, apart)
     found = 0
     for target in targets:
-        for i in range(count):
-            found += places[i] == target
+        for each in near:
+            found += each == ids[target]
     return found

@@ -6,16 +6,14 @@ Writers take a lock and replace values; readers take the tuple of units as it is
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from ..lake.errors import InvalidInput
-from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS, VECTOR_K
+from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS
 from .attributes import declared, given, nothing_given
-from .background import shared_out
 from .building import Settings
 from .codes import layout
 from .conditions import Conditions
@@ -23,13 +21,12 @@ from .durable import Durable
 from .folder import Folder, refuse_other
 from .graph import require
 from .ids import checked_ids
-from .labels import ALL_TENANTS, PUBLIC, PUBLIC_CODE, Label, checked, parsed
+from .labels import PUBLIC, Label, checked, parsed
 from .metrics import checked_vectors, metric_named
 from .operations import Added, Deleted, Dropped, Operation, Revised, State
 from .postings import count_live, folded
-from .predicates import Predicate
-from .search import Search, Selector, Step
-from .segment import ALL_CODE
+from .reading import Reading
+from .search import Step
 from .start import kernels_ready
 from .stored import opened, taken, written
 
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..lake.predicate import Params
-    from .bound import Bound
+    from .predicates import Predicate
 
 __all__ = ["Step", "TenantUsage", "VectorIndex"]
 
@@ -283,21 +280,7 @@ class VectorIndex:
         ``ef`` rows are ranked by their true distance (default: fitted for a recall of .96), and the rows scored before
         that grow with it: more finds more and takes longer. ``exact`` compares all rows. ``threads`` share a batch.
         """
-        wanted = checked_vectors(queries, self.dim, self._settings.metric, "queries")
-        _check_k(k, ef, threads)
-        search = self._search_of(tenant, where, params, k, ef, exact)
-        best_ids, best_distances = _nothing_found(len(wanted), k)
-        if threads == 1 or len(wanted) < 2:
-            search.run(wanted, best_ids, best_distances)
-            return best_ids, best_distances
-        cuts = np.linspace(0, len(wanted), min(4 * threads, len(wanted)) + 1).astype(int).tolist()
-
-        def some(part: int) -> None:
-            at = slice(cuts[part], cuts[part + 1])
-            search.run(wanted[at], best_ids[at], best_distances[at])
-
-        shared_out(some, range(len(cuts) - 1), threads)
-        return best_ids, best_distances
+        return self._reading().search(queries, k, tenant, where, params, ef=ef, exact=exact, threads=threads)
 
     def explain(
         self,
@@ -310,8 +293,7 @@ class VectorIndex:
         exact: bool = False,
     ) -> list[Step]:
         """How such a search would go: one step for each list it would look through, with its expected cost."""
-        _check_k(k, ef, 1)
-        return self._search_of(tenant, where, params, k, ef, exact).steps()
+        return self._reading().explain(k, tenant, where, params, ef=ef, exact=exact)
 
     def tenants(self) -> list[TenantUsage]:
         """What each tenant has, PUBLIC included where rows are public; by label in the order of first use.
@@ -355,72 +337,9 @@ class VectorIndex:
             operation.build(self._state)
         return self._state.run(operation)
 
-    # Searching
-
-    def _search_of(
-        self,
-        tenant: Label | Predicate | None,
-        where: str | None,
-        params: Params | None,
-        k: int,
-        ef: int | None,
-        exact: bool,
-    ) -> Search:
-        """A search of the index as it is now; InvalidInput when the tenant or the condition cannot be."""
-        return Search(
-            self._units.now,
-            self._selectors(tenant),
-            self._labels,
-            None if where is None and not params else self._bound(where, params),
-            self._settings,
-            k,
-            ef,
-            exact,
-        )
-
-    def _selectors(self, tenant: Label | Predicate | None) -> tuple[Selector, ...]:
-        """What to search for a tenant: the codes of lists, or a predicate."""
-        if tenant is None:
-            if self._state.tenanted:
-                raise InvalidInput(
-                    "this index has tenants: say tenant=…, or tenant=lakelet.ALL_TENANTS to search every row"
-                )
-            return (ALL_CODE,)
-        if tenant is ALL_TENANTS:
-            return (ALL_CODE,)
-        if isinstance(tenant, Predicate):
-            return (tenant,)
-        code = self._labels.find(tenant)
-        return (PUBLIC_CODE,) if code is None or code == PUBLIC_CODE else (code, PUBLIC_CODE)
-
-    def _bound(self, where: str | None, params: Params | None) -> Bound:
-        """A condition with its parameters."""
-        if where is None:
-            raise InvalidInput("params without where: they are the values of a condition's $name or ?")
-        return self._conditions.bound(where, params)
-
-
-def _nothing_found(queries: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k nearest of each query before any row was met, (queries, k) both."""
-    if queries == 1:  # to copy is quicker than to fill
-        ids, distances = _nothing_found_for_one(k)
-        return ids.copy(), distances.copy()
-    return np.full((queries, k), -1, np.int64), np.full((queries, k), np.inf, np.float32)
-
-
-@lru_cache(16)
-def _nothing_found_for_one(k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    return np.full((1, k), -1, np.int64), np.full((1, k), np.inf, np.float32)
-
-
-def _check_k(k: Any, ef: Any, threads: Any) -> None:
-    if ef is None and type(k) is type(threads) is int and 1 <= k <= VECTOR_K and threads == 1:
-        return
-    for name, value in (("k", k), ("ef", ef), ("threads", threads)):
-        if name == "ef" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= VECTOR_K:
-            raise InvalidInput(f"{name} {value!r}: expected a whole number from 1 to {VECTOR_K:,}")
+    def _reading(self) -> Reading:
+        """The index as it is now."""
+        return Reading(self._units.now, self._labels, self._state.tenanted, self._conditions, self._settings)
 
 
 def checked_threads(threads: Any) -> int:

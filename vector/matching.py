@@ -14,6 +14,7 @@ from ..lake.limits import VECTOR_MATCH_BYTES
 from .bitmaps import all_rows, at, count, no_rows, of_mask, rows_of
 from .bound import Both, Bound, Either, Holds, InKeys, IsNull, Judged
 from .columns import CellColumn, frozen_cells
+from .kept_columns import KeptColumn
 from .keys import is_list
 from .list_columns import ListColumn, frozen_lists
 from .loose_columns import LooseColumn, LooseLists
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Columns", "Kept", "Matches", "frozen", "matched", "matching", "table_of"]
 
-Column: TypeAlias = CellColumn | ListColumn | LooseColumn | LooseLists
+Column: TypeAlias = CellColumn | ListColumn | LooseColumn | LooseLists | KeptColumn
 Columns: TypeAlias = Mapping[str, Column]
 """The attributes of a unit's rows by name."""
 NOT_PACKED: NDArray[np.uint8] = np.empty((0, 0), np.uint8)

@@ -21,6 +21,9 @@ __all__ = ["NO_FAN", "SHORT_LIST_ROWS", "Fan", "Plan", "Way", "choose", "ways"]
 
 USUAL_K: Final = 10
 """What budgets are fitted for; more neighbours take candidates in proportion, and rows with the root of it."""
+MOST_CANDIDATES: Final = 10
+"""Candidates that a search may keep for one that would do if their number was the same for every query: a bound of
+memory, for where matching rows lie far from the query hundreds of them are in doubt."""
 SHORT_LIST_ROWS: Final = 32
 """A tenant's short-list splits above this, where its parts would not fall below :data:`.subtree.FILL_ROWS`."""
 QUERY_NS: Final = 3_500.0
@@ -52,13 +55,15 @@ class Way(Enum):
 
 class Plan(NamedTuple):
     """What was chosen for a list: ``candidates`` to rank by true distance after ``budget_rows`` rows were estimated, or
-    for a graph were held in the pool of a walk.
+    for a graph were held in the pool of a walk. With a ``band`` they are so many at most, and those alone that
+    estimates leave in doubt, see :func:`.scoring.nearest`.
     """
 
     way: Way
     candidates: int
     budget_rows: int
     cost_microseconds: float
+    band: float = 0.0
 
 
 class Fan(NamedTuple):
@@ -93,31 +98,40 @@ def ways(
     ``fan``: what the tree is like; ``walk``: rows in the pool of a walk through a graph, 0 if there is none;
     ``copied``: their vectors are copied.
     ``passed``: rows of the list for one of these ``rows``, where a condition leaves out the others.
-    ``ef`` replaces the fitted number of candidates, and rows to score grow as it does. The first is exact.
+    ``ef`` is a number of candidates in place of those in the fitted band, and rows to score grow as it does. The first
+    is exact.
     """
     far_ns = 15.0 + 0.30 * dim  # half in one, as rows of an index are in the mean
     code_ns = 2.0 + 4.0 * blocks  # of a list that lies scattered; in a row it is half of that, and changes no choice
     more = max(1.0, k / USUAL_K)
-    usual, whole = budget.candidates(rows) * more, round(budget.whole_candidates(rows) * more)
-    candidates, of_all = (max(k, ef if ef is not None else fitted) for fitted in (round(usual), whole))
-    ranking_ns = min(candidates, rows) * far_ns
-    found = [(Way.EXACT, of_all, rows, rows * far_ns)]
-    found.append((Way.CODES, of_all, rows, QUERY_NS + rows * code_ns + min(of_all, rows) * far_ns))
+    usual = budget.candidates(rows) * more
+    candidates = max(k, ef if ef is not None else round(MOST_CANDIDATES * usual))
+    deeper = 1.0 if ef is None else candidates / usual
+    (part, ranking_ns), (whole, whole_ns) = (
+        (0.0, min(rows, candidates) * far_ns)
+        if ef is not None
+        else (budget.band(k, after_all), min(rows, max(k, budget.in_band(rows, after_all) * more)) * far_ns)
+        for after_all in (False, True)
+    )
+    found = [(Way.EXACT, candidates, rows, rows * far_ns, 0.0)]
+    found.append((Way.CODES, candidates, rows, QUERY_NS + rows * code_ns + whole_ns, whole))
     if copied:
         few = max(k, ef if ef is not None else k + 2 + k // 5)  # bytes hardly err
         copies_ns = rows * (4.0 + 0.03 * dim)
-        found.append((Way.COPIES, few, rows, COPY_QUERY_NS + copies_ns + min(few, rows) * far_ns))
+        found.append((Way.COPIES, few, rows, COPY_QUERY_NS + copies_ns + min(few, rows) * far_ns, 0.0))
     if fan.cells:
-        scored = min(rows, round(budget.rows(rows) * more**0.5 * candidates / usual) + 1)
+        scored = min(rows, round(budget.rows(rows) * more**0.5 * deeper) + 1)
         each_ns = 2.0 + 0.015 * dim + LIST_NS
         lists_ns = fan.lists(rows) * each_ns  # most centroids are scored, if few rows are
         if passed > 1:
             lists_ns = fan.lists(round(rows * passed)) * each_ns + scored * passed * PASSED_NS
-        found.append((Way.TREE, candidates, scored, 2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns))
+        cost_ns = 2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns
+        found.append((Way.TREE, candidates, scored, cost_ns, part))
     if walk:
-        pool = round(max(walk * candidates / usual, k))
-        found.append((Way.GRAPH, candidates, pool, QUERY_NS + pool * (WALK_NS + 150.0 * blocks) + ranking_ns))
-    return [Plan(way, ranked, scored, cost_ns / 1000) for way, ranked, scored, cost_ns in found]
+        pool = round(max(walk * deeper, k))
+        cost_ns = QUERY_NS + pool * (WALK_NS + 150.0 * blocks) + ranking_ns
+        found.append((Way.GRAPH, candidates, pool, cost_ns, part))
+    return [Plan(way, most, scored, cost_ns / 1000, band) for way, most, scored, cost_ns, band in found]
 
 
 @lru_cache(4096)

@@ -154,6 +154,10 @@ class FrozenPostings(_Postings):
             return NONE
         return self.positions[self.offsets[code] : self.offsets[code + 1]]
 
+    def length(self, code: int) -> int:
+        """The rows of a list as it was made."""
+        return int(self.offsets[code + 1] - self.offsets[code]) if code + 1 < len(self.offsets) else 0
+
     def get(self, code: int) -> Posting:
         """The list of a code, empty if it has none; the same object until the list changes."""
         found = self._lists.get(code) or self._views.get(code)

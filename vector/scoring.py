@@ -13,13 +13,27 @@ from .best_first import chosen_rows
 from .bitmaps import count as count_in
 from .bitmaps import rows_of
 from .candidates import keep_least, offer
-from .codes import quantise
-from .simd import dot, estimate, estimate_four, pointer, prefetch, squared, uint_at
+from .codes import quantise, query_length
+from .simd import dot, estimate, estimate_four, float_at, pointer, prefetch, squared, uint_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COSINE", "INNER", "L2", "estimate_ranks", "exact", "nearest", "rank"]
+__all__ = [
+    "COSINE",
+    "INNER",
+    "L2",
+    "bound_of",
+    "comparable",
+    "estimate_ranks",
+    "exact",
+    "first_scored",
+    "nearest",
+    "rank",
+    "rank_best",
+    "rank_least",
+    "rows_within",
+]
 
 L2: Final = 0
 INNER: Final = 1
@@ -33,6 +47,18 @@ AHEAD_ROWS: Final = 48
 """Codes are fetched so many rows ahead of the one being scored,"""
 AHEAD_VECTORS: Final = 4
 """and vectors so many."""
+FIRST_RANKED: Final = 2
+"""For each neighbour wanted, candidates that are ranked before the bound is known;"""
+RANKED_LEAST: Final = 8
+"""and so many at least."""
+FIRST_SCORED: Final = 12
+"""For each neighbour wanted, rows that are scored before the best of them are ranked;"""
+SCORED_LEAST: Final = 64
+"""so many at least;"""
+MORE_SCORED: Final = 2
+"""and so many times as many each time after that."""
+ROUNDING: Final = 1e-5
+"""Of the terms that are added to compare an estimate with a distance: more than float32 loses."""
 
 
 @inlined
@@ -57,18 +83,21 @@ def _score_rows(
     planes: int,
     offset: np.float32,
     factor: np.float32,
-    four: NDArray[np.float32],
     estimates: NDArray[np.float32],
     places: NDArray[np.uint32],
+    count: int,
     ef: int,
+    limit: np.float32,
 ) -> int:
-    """Put the ``ef`` best rows by estimate, and some more while there is room, to ``places``; how many.
+    """Put the ``ef`` best rows by estimate, and some more while there is room, to the ``count`` that there are in
+    ``places``; how many.
 
-    ``slots`` of records at the address ``records``: positions, or where the records were ``copied``, indexes of these.
+    All are below ``limit``. ``slots`` of records at the address ``records``: positions, or where the records were
+    ``copied``, indexes of these.
     """
     blocks, shifts, at_first = table[BLOCKS], table[SHIFTS], slots.ctypes.data
     size, room = blocks * 32 + 8, places.shape[0]
-    limit, count, last = np.float32(np.inf), 0, slots.shape[0]
+    last, four = slots.shape[0], np.empty(4, np.float32)
     # Where most rows are wanted, the processor foresees the next by itself
     scattered = not copied and last > 0 and 2 * last < np.int64(positions[-1]) - np.int64(positions[0])
     for i in range(0, last, 4):
@@ -125,6 +154,150 @@ def rank(
             offer(best_ids, best_distances, ids[row], distance)
 
 
+@inlined
+def comparable(table: NDArray[np.int64], query: NDArray[np.float32], c2: float) -> tuple[float, float, float]:
+    """The slope and shift that turn a true distance into the estimate that would not err, and the length of the query
+    as it was coded, of which estimates err by a share; c2 from :func:`.codes.quantise`.
+    """
+    metric, length = table[METRIC], query_length(c2, table[DIMS])
+    if metric == INNER:
+        return 2.0, 2.0 * np.float64(dot(table[MEAN], query.ctypes.data, table[DIM])), length
+    return 1.0 if metric == L2 else 2.0, -length * length, length
+
+
+@inlined
+def bound_of(distance: np.float32, slope: float, shift: float) -> np.float32:
+    """What an estimate must not exceed for its row to be as near as ``distance``."""
+    scaled = slope * np.float64(distance)
+    return np.float32(scaled + shift + ROUNDING * (abs(scaled) + abs(shift)))
+
+
+@inlined
+def first_scored(k: int) -> int:
+    """Rows to score before the best of them are ranked."""
+    return max(FIRST_SCORED * k, SCORED_LEAST)
+
+
+@compiled
+def rank_best(
+    table: NDArray[np.int64],
+    query: int,
+    estimates: NDArray[np.float32],
+    places: NDArray[np.uint32],
+    count: int,
+    most: int,
+    slope: float,
+    shift: float,
+    ids: NDArray[np.int64],
+    best_ids: NDArray[np.int64],
+    best_distances: NDArray[np.float32],
+) -> int:
+    """Rank the ``most`` least of the first ``count`` bounds; how many are left, which are moved to the front.
+
+    Those are left out whose bound says that they are farther than the k-th nearest.
+    """
+    bound, kept = bound_of(best_distances[best_distances.shape[0] - 1], slope, shift), 0
+    for i in range(count):
+        if estimates[i] <= bound:
+            estimates[kept], places[kept] = estimates[i], places[i]
+            kept += 1
+    most = min(most, kept)
+    if most < kept:
+        keep_least(estimates, places, kept, most)
+    rank(table, query, places, most, ids, best_ids, best_distances)
+    for i in range(most, kept):
+        estimates[i - most], places[i - most] = estimates[i], places[i]
+    return kept - most
+
+
+@compiled
+def rank_least(
+    table: NDArray[np.int64],
+    query: int,
+    estimates: NDArray[np.float32],
+    places: NDArray[np.uint32],
+    count: int,
+    ef: int,
+    band: float,
+    slope: float,
+    shift: float,
+    ids: NDArray[np.int64],
+    best_ids: NDArray[np.int64],
+    best_distances: NDArray[np.float32],
+) -> None:
+    """Rank the ``ef`` of the first ``count`` places that have the least estimates. The arrays are mutated.
+
+    With a ``band`` the estimates are bounds (:func:`nearest`), and rows whose bound says that they are farther than the
+    k-th nearest so far are left out. Least first, ever more at a time: what has been ranked tightens what follows.
+    """
+    if count > ef:
+        keep_least(estimates, places, count, ef)
+        count = ef
+    if band == 0:
+        rank(table, query, places, count, ids, best_ids, best_distances)
+        return
+    most = max(FIRST_RANKED * best_ids.shape[0], RANKED_LEAST)
+    while count > 0:
+        count = rank_best(table, query, estimates, places, count, most, slope, shift, ids, best_ids, best_distances)
+        most *= 2
+
+
+@compiled
+def _search_rows(
+    table: NDArray[np.int64],
+    query: NDArray[np.float32],
+    records: int,
+    slots: NDArray[np.uint32],
+    positions: NDArray[np.uint32],
+    copied: bool,
+    removed: NDArray[np.uint32],
+    live: NDArray[np.uint8],
+    coded: tuple[int, np.float32, np.float32],
+    kept: tuple[NDArray[np.float32], NDArray[np.uint32]],
+    rule: tuple[int, float, float, float],
+    ids: NDArray[np.int64],
+    best_ids: NDArray[np.int64],
+    best_distances: NDArray[np.float32],
+) -> bool:
+    """Score the rows of ``slots``, as :func:`_score_rows` has them, and rank the best; whether there are k at all.
+
+    ``coded`` is the query: planes, offset, factor; ``kept``: estimates and places; ``rule``: as for :func:`rank_least`.
+    """
+    (planes, offset, factor), (estimates, places), (ef, band, slope, shift) = coded, kept, rule
+    k, address, done = best_ids.shape[0], query.ctypes.data, 0
+    count: int = np.int64(0)  # type: ignore[assignment]  # Numba compiles what takes it once more for a literal
+    together = first_scored(k) if band > 0 else slots.shape[0]
+    limit = bound_of(best_distances[k - 1], slope, shift) if band > 0 else np.float32(np.inf)
+    while True:
+        some = slots[done : done + together]
+        count = _score_rows(
+            table,
+            records,
+            some,
+            positions,
+            copied,
+            removed,
+            live,
+            planes,
+            offset,
+            factor,
+            estimates,
+            places,
+            count,
+            ef,
+            limit,
+        )
+        done += together
+        if done >= slots.shape[0]:
+            break
+        # What is nearest so far tells which of the others may be nearer
+        count = rank_best(table, address, estimates, places, count, k, slope, shift, ids, best_ids, best_distances)
+        limit, together = bound_of(best_distances[k - 1], slope, shift), MORE_SCORED * together
+    enough = count >= k
+    rank_least(table, address, estimates, places, count, ef, band, slope, shift, ids, best_ids, best_distances)
+    return bool(best_distances[k - 1] < np.inf) if band > 0 else enough
+
+
 @compiled
 def nearest(
     queries: NDArray[np.float32],
@@ -135,6 +308,7 @@ def nearest(
     packed: NDArray[np.uint8],
     wanted: NDArray[np.uint64],
     ef: int,
+    band: float,
     budget_rows: int,
     best_ids: NDArray[np.int64],
     best_distances: NDArray[np.float32],
@@ -144,7 +318,8 @@ def nearest(
     ``positions`` less ``removed``, both ascending, less rows that are not live. The sub-tree is that of ``positions``;
     without entries all of them are scored. ``packed`` are copies of their records, one after another, uint8 (n,
     record_bytes), or none. ``wanted`` a bitmap over ``positions`` of the rows that alone count, for a list with a
-    sub-tree, or none. ``ef`` candidates, k at least, are ranked by their true distances.
+    sub-tree, or none. ``ef`` candidates, k at least, are ranked by their true distances; with a ``band`` that is not 0
+    those alone whose estimate less ``band`` times what it errs by a share of is not above the k-th distance.
     """
     dim, rows, dims, nodes = table[DIM], table[ROWS], table[DIMS], table[NODES]
     ids, live = carray(pointer(table[IDS]), rows, np.int64), carray(pointer(table[LIVE]), rows, np.uint8)
@@ -152,47 +327,32 @@ def nearest(
     signs = carray(pointer(table[SIGNS]), (table[TURNS], dims), np.float32)
     codes = carray(pointer(table[CODES]), (nodes, (dim + 31) // 32 * 32), np.int8)
     scale, bias = carray(pointer(table[SCALE]), nodes, np.float32), carray(pointer(table[BIAS]), nodes, np.float32)
-    planes, four, room = np.empty(table[BLOCKS] * 16, np.uint64), np.empty(4, np.float32), 2 * ef + 64
+    planes, room = np.empty(table[BLOCKS] * 16, np.uint64), 2 * ef + 64
     estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
     share = count_in(wanted) / positions.shape[0] if wanted.shape[0] > 0 else 0.0
     in_order = np.empty(packed.shape[0] if split.shape[1] == 0 else 0, np.uint32)
     for i in range(in_order.shape[0]):
         in_order[i] = i
     for turn in range(queries.shape[0]):
-        query = queries[turn]
+        query, best = queries[turn], (best_ids[turn], best_distances[turn])
         c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
-        offset, factor, at = np.float32(c1), np.float32(c2), planes.ctypes.data
+        slope, shift, length = comparable(table, query, c2)
+        coded = planes.ctypes.data, np.float32(c1 - band * length), np.float32(c2)
         records, slots, copied = table[RECORDS], positions, packed.shape[0] > 0
         if copied:
-            records, slots = packed.ctypes.data, in_order
+            records, slots = np.int64(packed.ctypes.data), in_order
         if split.shape[1] > 0:
             slots = chosen_rows(query, codes, scale, bias, split, positions, copied, wanted, share, budget_rows)
-        count = _score_rows(
-            table, records, slots, positions, copied, removed, live, at, offset, factor, four, estimates, places, ef
-        )
-        if count < best_ids.shape[1] and slots.shape[0] < positions.shape[0]:
-            # Rows that are deleted or revoked left too few: score them all
-            records, slots = table[RECORDS], rows_of(wanted, positions) if wanted.shape[0] > 0 else positions
-            count = _score_rows(
-                table,
-                records,
-                slots,
-                slots,
-                False,
-                removed,
-                live,
-                at,
-                offset,
-                factor,
-                four,
-                estimates,
-                places,
-                ef,
+        rule, kept = (ef, band, slope, shift), (estimates, places)
+        for again in range(2):
+            if again:  # rows that are deleted or revoked left too few: score them all
+                records, copied = table[RECORDS], False
+                slots = rows_of(wanted, positions) if wanted.shape[0] > 0 else positions
+            enough = _search_rows(
+                table, query, records, slots, positions, copied, removed, live, coded, kept, rule, ids, best[0], best[1]
             )
-        if count > ef:
-            keep_least(estimates, places, count, ef)
-            count = ef
-        rank(table, query.ctypes.data, places, count, ids, best_ids[turn], best_distances[turn])
+            if enough or slots.shape[0] == positions.shape[0]:
+                break
 
 
 @compiled
@@ -223,8 +383,12 @@ def estimate_ranks(
     positions: NDArray[np.uint32],
     targets: NDArray[np.int64],
     out_rows: NDArray[np.int64],
+    out_terms: NDArray[np.float64],
 ) -> None:
-    """For each target, an index into the list, how many rows of the list have a better estimate."""
+    """For each target, an index into the list, how many rows of the list have a better estimate.
+
+    And to ``out_terms``, (targets, 3): the estimate, what it would be without error, and of what it errs by a share.
+    """
     dim, dims, bits, metric = table[DIM], table[DIMS], table[BITS], table[METRIC]
     blocks = table[BLOCKS]
     mean = carray(pointer(table[MEAN]), dim, np.float32)
@@ -232,6 +396,7 @@ def estimate_ranks(
     planes, estimates = np.empty(blocks * 16, np.uint64), np.empty(positions.shape[0], np.float32)
     c1, c2 = quantise(query, mean, signs, bits, metric != INNER, planes)
     offset, factor = np.float32(c1), np.float32(c2)
+    slope, shift, length = comparable(table, query, c2)
     for i in range(positions.shape[0]):
         record = table[RECORDS] + np.int64(positions[i]) * (blocks * 32 + 8)
         estimates[i] = estimate(record, planes.ctypes.data, blocks, table[SHIFTS], offset, factor)
@@ -240,3 +405,33 @@ def estimate_ranks(
         for other in estimates:
             better += other < own
         out_rows[i] = better
+        row = np.int64(positions[targets[i]])
+        distance = _distance(metric, query.ctypes.data, table[VECTORS] + row * dim * 4, dim)
+        tail = table[RECORDS] + row * (blocks * 32 + 8) + blocks * 32
+        out_terms[i, 0], out_terms[i, 1] = own, slope * distance + shift
+        out_terms[i, 2] = length * float_at(tail + 4)
+
+
+@compiled
+def rows_within(
+    query: NDArray[np.float32],
+    table: NDArray[np.int64],
+    positions: NDArray[np.uint32],
+    truth: float,
+    bands: NDArray[np.float64],
+    out_rows: NDArray[np.int64],
+) -> None:
+    """For each band, how many rows of a list may be as near as a row whose estimate without error is ``truth``."""
+    blocks, dims = table[BLOCKS], table[DIMS]
+    mean = carray(pointer(table[MEAN]), table[DIM], np.float32)
+    signs = carray(pointer(table[SIGNS]), (table[TURNS], dims), np.float32)
+    planes = np.empty(blocks * 16, np.uint64)
+    c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
+    offset, factor, length = np.float32(c1), np.float32(c2), query_length(c2, dims)
+    out_rows[:] = 0
+    for i in range(positions.shape[0]):
+        record = table[RECORDS] + np.int64(positions[i]) * (blocks * 32 + 8)
+        own = estimate(record, planes.ctypes.data, blocks, table[SHIFTS], offset, factor)
+        reach = length * float_at(record + blocks * 32 + 4)
+        for j in range(bands.shape[0]):
+            out_rows[j] += own - bands[j] * reach <= truth

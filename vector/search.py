@@ -102,7 +102,7 @@ class Search(NamedTuple):
         """How it goes, list by list."""
         found = []
         for unit, selector, posting, matches in self._lists():
-            way, candidates, budget_rows, cost = self._plan(unit, selector, posting, matches)
+            way, candidates, budget_rows, cost, _ = self._plan(unit, selector, posting, matches)
             kind = "segment" if isinstance(unit, Segment) else "delta"
             rows = posting.rows if matches is None else matches.rows
             found.append(Step(kind, posting.rows, rows, way.value, budget_rows, candidates, cost))
@@ -125,9 +125,9 @@ class Search(NamedTuple):
     def _plan(
         self, unit: Unit, selector: Selector, posting: Posting, matches: Matches | None, walking: bool = True
     ) -> Plan:
-        rows = posting.rows if matches is None else matches.rows
-        return choose(
-            rows,
+        rows, live = (posting.rows, unit.live_share) if matches is None else (matches.rows, 1.0)
+        plan = choose(
+            max(round(rows * live), 1),
             self.k,
             self.ef,
             self.exact,
@@ -139,3 +139,6 @@ class Search(NamedTuple):
             matches is None and unit.is_copied(selector, posting),
             1.0 if matches is None else len(posting.base) / max(matches.of_base, 1),
         )
+        if live < 1 and plan.way is Way.TREE:  # rows that are not live are passed on the way
+            return plan._replace(budget_rows=min(round(plan.budget_rows / live), rows))
+        return plan

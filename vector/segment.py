@@ -6,7 +6,8 @@ row that a delete clears.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,18 +125,18 @@ class Rows:
         ``packed`` what is copied of its base, if anything. ``wanted``: a bitmap over its base of
         those that alone count, where the tree is walked.
         """
-        table, (base, added, removed), (way, candidates, budget_rows, _) = self.table, posting, plan
+        table, (base, added, removed), (way, candidates, budget_rows, _, band) = self.table, posting, plan
         best = best_ids, best_distances
         if way is Way.COPIES:
             nearest_copied(queries, table, base, removed, packed, candidates, *best)
         elif way is Way.EXACT:
             exact(queries, table, base, removed, *best)
         else:
-            nearest(queries, table, base, removed, split, packed, wanted, candidates, budget_rows, *best)
+            nearest(queries, table, base, removed, split, packed, wanted, candidates, band, budget_rows, *best)
         if len(added) and way in (Way.COPIES, Way.EXACT):
             exact(queries, table, added, NONE, *best)
         elif len(added):
-            nearest(queries, table, added, NONE, NO_SUBTREE, NOT_PACKED, EVERY, candidates, budget_rows, *best)
+            nearest(queries, table, added, NONE, NO_SUBTREE, NOT_PACKED, EVERY, candidates, band, budget_rows, *best)
 
 
 @dataclass(slots=True, eq=False)
@@ -154,6 +155,7 @@ class Segment:
     deleted: int = 0
     kept: Kept = field(init=False)
     packed: dict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]] = field(init=False)
+    packable: set[int] = field(init=False)
     copied_rows: int = field(init=False)
     fan: Fan = field(init=False)
 
@@ -165,6 +167,11 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.rows.ids)
+
+    @property
+    def live_share(self) -> float:
+        """Of the rows, those that are live; above 0."""
+        return max(1.0 - self.deleted / max(len(self), 1), 1e-6)
 
     def delete(self, positions: NDArray[np.uint32]) -> None:
         """Clear live rows."""
@@ -224,8 +231,8 @@ class Segment:
         return kept[1]
 
     def _pack(self) -> None:
-        """Decide what is copied, as far as VECTOR_ROW_BYTES leaves room: records of the longest lists, in the order of
-        the list, and vectors of the shortest, as bytes, once these are searched.
+        """Decide what may be copied, as far as VECTOR_ROW_BYTES leaves room: records of the longest lists, in the order
+        of the list, and vectors of the shortest, as bytes; each once it is searched.
 
         Rows of a list lie scattered and cost a cache miss each, copies stand in a row.
         """
@@ -235,19 +242,28 @@ class Segment:
         lengths = np.diff(lists.offsets)
         short_lists = sum(self.fan.lists(length) for length in lengths.tolist() if length >= PACKED_ROWS)
         left = VECTOR_ROW_BYTES * rows - taken - ENTRY_BYTES * short_lists  # sub-trees come with the searches
-        packed = {}
+        self.packable = set()
         for code in np.argsort(-lengths, kind="stable").tolist():
             need = int(lengths[code]) * self.rows.layout.record_bytes
             if lengths[code] < PACKED_ROWS:
                 break
             if lengths[code] <= PACKED_SHARE * rows and need <= left:
-                base = lists.get(code).base
-                packed[code] = (base, self.rows.records[base])
+                self.packable.add(code)
                 left -= need
-        self.packed = packed
         shortest = np.sort(lengths[lengths > 0])
         fit = int(np.searchsorted(np.cumsum(shortest) * copy_bytes(self.rows.vectors.shape[1]), left, side="right"))
         self.copied_rows = min(int(shortest[fit]) if fit < len(shortest) else rows, PACKED_ROWS) - 1
+
+    def seen(self, live: NDArray[np.uint8], others: Columns) -> Segment:
+        """The same rows where others are live, uint8 (n,), and conditions may name ``others`` too.
+
+        What is kept for searches is shared, but for what conditions found.
+        """
+        other = copy(self)
+        other.rows, other.deleted = replace(self.rows, live=live), int(len(live) - np.count_nonzero(live))
+        other.columns = {**self.columns, **others}
+        other.kept = Kept(other.columns)
+        return other
 
     def is_copied(self, selector: int | Predicate, posting: Posting) -> bool:
         """Whether vectors of a list's base are copied once it is searched."""
@@ -260,9 +276,12 @@ class Segment:
         kept = self.packed.get(selector)
         if kept is not None and kept[0] is posting.base:
             return kept[1]
-        if way is not Way.COPIES:
+        if way is Way.COPIES:
+            made = copied(self.rows.table, posting.base)
+        elif selector in self.packable and len(posting.base) == self.postings.length(selector):
+            made = self.rows.records[posting.base]
+        else:
             return NOT_PACKED
-        made = copied(self.rows.table, posting.base)
         self.packed[selector] = (posting.base, made)
         return made
 
@@ -285,7 +304,7 @@ class Segment:
         assert self.graph is not None, "planned only where there is one"
         links, starts, pool = self.graph.links, self.graph.starts, plan.budget_rows
         table, best = self.rows.table, (best_ids, best_distances)
-        return nearest_by_graph(queries, table, links, starts, wanted, share, pool, plan.candidates, *best)
+        return nearest_by_graph(queries, table, links, starts, wanted, share, pool, plan.candidates, plan.band, *best)
 
     def drop_views(self, code: int) -> None:
         """Free what was derived from a list."""

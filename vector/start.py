@@ -94,7 +94,7 @@ def _build(settings: Settings) -> None:
     split, copies = segment.subtree(ALL_CODE, posting, SHORT_LIST_ROWS), copied(segment.rows.table, posting.base)
     for way in (Way.EXACT, Way.CODES, Way.COPIES, Way.TREE):
         packed = copies if way is Way.COPIES else NOT_PACKED
-        segment.rows.search(_rows()[:1], posting, Plan(way, 8, 64, 0.0), split, packed, best_ids, best_distances)
+        segment.rows.search(_rows()[:1], posting, Plan(way, 8, 64, 0.0, 1.0), split, packed, best_ids, best_distances)
 
 
 def _revise(settings: Settings) -> None:
@@ -118,9 +118,9 @@ def _link(settings: Settings) -> None:
     segment, _ = built(_rows(), np.arange(ROWS), (np.zeros(0, np.int32), np.zeros(0, np.int64)), settings)
     rows, some = segment.rows, np.zeros(1, np.uint32)
     links = ((np.arange(ROWS)[:, None] + np.arange(1, 3)) % ROWS).astype(np.uint32)
-    found_by_walk(rows.vectors[0], rows.table, links, some, EVERY, 0, 8, 8, some)
+    found_by_walk(rows.vectors[0], rows.table, links, some, 0, EVERY, 8, 8, 1.0, some)
     best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
-    nearest_by_graph(_rows()[:1], rows.table, links, some, EVERY, 1.0, 8, 8, best_ids, best_distances)
+    nearest_by_graph(_rows()[:1], rows.table, links, some, EVERY, 1.0, 8, 8, 1.0, best_ids, best_distances)
 
 
 STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_check, _revise, _build)

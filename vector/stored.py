@@ -13,7 +13,7 @@ import numpy as np
 from ..lake.errors import Corrupt
 from . import container
 from .attributes import declared, name_of
-from .budget import Budget
+from .budget import Budget, usual_bands
 from .building import Settings
 from .codes import layout
 from .delta import Delta
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .compaction import Unit
     from .labels import Label
 
-__all__ = ["Contents", "opened", "taken", "written"]
+__all__ = ["KIND", "Contents", "held", "opened", "taken", "written"]
 
 KIND: Final = "vector index"
 
@@ -85,6 +85,13 @@ def written(path: str | os.PathLike[str], meta: dict[str, Any], arrays: dict[str
 def opened(path: str | os.PathLike[str], *, mmap: bool, verify: bool, threads: int) -> Contents:
     """Read an index. See :func:`.container.read` for the errors."""
     meta, arrays = container.read(path, kind=KIND, mmap=mmap, verify=verify)
+    return held(path, meta, arrays, threads=threads)
+
+
+def held(
+    path: str | os.PathLike[str], meta: dict[str, Any], arrays: dict[str, NDArray[Any]], *, threads: int
+) -> Contents:
+    """The index that the JSON and the arrays of a file hold; Corrupt when they hold none."""
     try:
         metric, dim, seed = Metric[meta["metric"]], int(meta["dim"]), int(meta["seed"])
         named = meta.get("attributes")
@@ -167,8 +174,15 @@ def _segment(arrays: dict[str, NDArray[Any]], settings: Settings) -> Segment:
     rows = _rows(arrays, settings, nodes)
     _agree(len(rows.ids), rows.vectors, rows.records, rows.live, arrays["id_order"])
     postings = FrozenPostings(arrays["list_offsets"], arrays["list_positions"])
-    ranked = arrays["budget_ranked"]  # files of before had it for both
-    budget = Budget(arrays["budget_lengths"], arrays["budget_scored"], ranked, arrays.get("budget_whole", ranked))
+    ranked, bands = arrays["budget_ranked"], usual_bands(settings.layout.bits)  # files of before lack what follows
+    budget = Budget(
+        arrays["budget_lengths"],
+        arrays["budget_scored"],
+        ranked,
+        arrays.get("budget_expected", ranked),
+        arrays.get("budget_whole", ranked),
+        arrays.get("budget_bands", bands),
+    )
     graph = Graph(**{name: arrays[f"graph_{name}"] for name in Graph.__slots__}) if "graph_links" in arrays else None
     columns = columns_of(arrays, settings.schema, len(rows.ids))
     segment = Segment(rows, arrays["id_order"], postings, budget, graph, columns)

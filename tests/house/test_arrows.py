@@ -18,7 +18,7 @@ ALLOWED = {
     "lake": {"lake"},
     "containment": {"lake", "containment"},
     "vector": {"lake", "vector"},
-    "engine": {"lake", "containment", "engine"},
+    "engine": {"lake", "containment", "vector", "engine"},
     "cli": {"lake", "containment", "engine", "cli", "__init__"},
     "__main__": {"cli"},
     "__init__": {"lake", "containment", "vector", "engine"},

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lakelet.vector.budget import LEAST_ROWS, Budget, fitted, whole
+from lakelet.vector.budget import DEVIATIONS, LEAST_BAND, LEAST_ROWS, Budget, fitted, whole
 from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout
 from lakelet.vector.metrics import Metric, checked_vectors
-from lakelet.vector.planner import NO_FAN, SHORT_LIST_ROWS, Fan, Plan, Way, choose
+from lakelet.vector.planner import MOST_CANDIDATES, NO_FAN, SHORT_LIST_ROWS, Fan, Plan, Way, choose, ways
 from lakelet.vector.postings import Posting
 from lakelet.vector.segment import NOT_PACKED
 from lakelet.vector.subtree import subtree
@@ -22,7 +22,8 @@ from lakelet.vector.subtree import subtree
 if TYPE_CHECKING:
     from lakelet.vector.segment import Segment
 
-POINTS = Budget(np.array([300.0, 30_000.0]), np.array([200.0, 2_000.0]), *[np.array([40.0, 80.0])] * 2)
+BANDS = np.array([[2.5, 2.2, 2.0], [2.0, 1.8, 1.5]])
+POINTS = Budget(np.array([300.0, 30_000.0]), np.array([200.0, 2_000.0]), *[np.array([40.0, 80.0])] * 3, BANDS)
 FAN = Fan(600, 12_000)
 LENGTHS = (1, 5, 30, 100, 300, 1000, 30_000, 10**6, 10**8)
 ROWS = 5000
@@ -109,8 +110,27 @@ def test_short_lists_are_read_whole_and_long_ones_are_walked() -> None:
     assert plan(10**6, fan=NO_FAN).way is Way.CODES
     assert plan(10**6, exact=True).way is Way.EXACT
     assert plan(10**6).budget_rows == round(POINTS.rows(10**6)) + 1
-    assert plan(10**6).candidates == round(POINTS.candidates(10**6))
+    assert plan(10**6).candidates == round(MOST_CANDIDATES * POINTS.candidates(10**6))
     assert plan(10**6, ef=320).candidates == 320
+
+
+@given(CASES)
+def test_without_a_number_of_candidates_a_band_says_which(case: dict[str, Any]) -> None:
+    case["blocks"] = layout(case["dim"], 0).blocks
+    place = min(case["k"], 3) - 1
+    for made in ways(**(case | {"ef": None, "budget": POINTS, "fan": FAN, "walk": 120.0, "copied": True})):
+        after_all = made.way is Way.CODES
+        assert made.band == (0.0 if made.way in (Way.EXACT, Way.COPIES) else BANDS[int(after_all), place])
+    for made in ways(**(case | {"ef": 70, "budget": POINTS, "fan": FAN, "walk": 120.0, "copied": True})):
+        assert made.band == 0
+        assert made.candidates == max(70, case["k"])
+
+
+def test_a_number_of_candidates_that_is_the_usual_one_scores_the_usual_rows() -> None:
+    usual, asked = (plan(30_000, ef=ef) for ef in (None, 80))
+    assert usual.way is asked.way is Way.TREE
+    assert usual.budget_rows == asked.budget_rows
+    assert plan(30_000, ef=100).budget_rows > usual.budget_rows
 
 
 def test_lists_are_the_cells_that_hold_rows_and_for_many_rows_the_leaves() -> None:
@@ -136,8 +156,11 @@ def test_between_its_points_a_budget_is_a_power_of_the_length() -> None:
 
 def test_of_rows_not_known_all_are_scored() -> None:
     for length in (1, 77, 4000, 10**7):
-        assert whole().rows(length) == pytest.approx(length)
-        assert whole().candidates(length) == pytest.approx(100)
+        assert whole(1).rows(length) == pytest.approx(length)
+        assert whole(1).candidates(length) == pytest.approx(100)
+    for k in (1, 10, 1000):
+        for after_all in (False, True):
+            assert 0 < whole(1).band(k, after_all) < whole(4).band(k, after_all)
 
 
 def vectors_of(seed: int, n: int, dim: int, metric: Metric) -> np.ndarray:
@@ -173,19 +196,28 @@ def test_a_fitted_budget_finds_what_queries_of_its_kind_look_for(metric: Metric,
     assert budget.lengths[0] >= LEAST_ROWS
     assert (np.diff(budget.lengths) > 0).all()
     assert (np.diff(budget.scored) >= 0).all()
-    assert (np.diff(budget.ranked) >= 0).all()
+    for rising in (budget.ranked, budget.expected, budget.whole):
+        assert (np.diff(rising) >= 0).all()
+    assert (budget.whole <= budget.expected).all()
+    assert (budget.bands[1] <= budget.bands[0]).all()
+    deviation = DEVIATIONS[segment.rows.layout.bits]
+    assert (budget.bands >= LEAST_BAND * deviation).all()
+    assert (budget.bands <= 3 * deviation).all()
     assert (budget.scored <= budget.lengths).all()
     assert budget.rows(ROWS) < 0.8 * ROWS
     for size in (ROWS, 2500, 1000):
         positions = np.sort(random.choice(ROWS, size, replace=False)).astype(np.uint32)
-        made = Plan(Way.TREE, round(budget.candidates(size)), round(budget.rows(size)), 0.0)
-        assert recall(segment, positions, made, queries) >= 0.94
+        band, every = budget.band(10, False), budget.band(10, True)
+        for ranked in ((round(budget.candidates(size)), 0.0), (ROWS, band)):
+            made = Plan(Way.TREE, ranked[0], round(budget.rows(size)), 0.0, ranked[1])
+            assert recall(segment, positions, made, queries) >= 0.94
+        assert recall(segment, positions, Plan(Way.CODES, ROWS, 0, 0.0, every), queries) >= 0.96
 
 
 def test_budgets_are_the_same_for_one_seed() -> None:
     segment = unit(Metric.L2, 40)
     once, again = (fitted(segment.rows, segment.postings, SHORT_LIST_ROWS, 5, threads=2) for _ in range(2))
-    for name in ("lengths", "scored", "ranked"):
+    for name in Budget.__slots__:
         np.testing.assert_array_equal(getattr(once, name), getattr(again, name))
         np.testing.assert_array_equal(getattr(once, name), getattr(segment.budget, name))
 
@@ -199,7 +231,7 @@ def test_budgets_of_few_rows_and_of_equal_ones(rows: int, equal: bool) -> None:
         vectors[:] = vectors[0]
     segment, _ = built(vectors, np.arange(rows), nobody, Settings(12, Metric.L2, layout(12, 5), 5, 1))
     budget = segment.budget
-    assert np.isfinite([budget.lengths, budget.scored, budget.ranked]).all()
+    assert all(np.isfinite(getattr(budget, name)).all() for name in Budget.__slots__)
     assert budget.candidates(rows) >= 10
     if rows < LEAST_ROWS:
         assert budget.rows(rows) == pytest.approx(rows)

@@ -104,8 +104,8 @@ def looked_up(
     split, ef, budget = way
     packed = np.ascontiguousarray(segment.rows.records[positions])
     again = ids.copy(), found.copy()
-    nearest(queries, segment.rows.table, positions, removed, split, NOT_PACKED, EVERY, ef, budget, ids, found)
-    nearest(queries, segment.rows.table, positions, removed, split, packed, EVERY, ef, budget, *again)
+    nearest(queries, segment.rows.table, positions, removed, split, NOT_PACKED, EVERY, ef, 0.0, budget, ids, found)
+    nearest(queries, segment.rows.table, positions, removed, split, packed, EVERY, ef, 0.0, budget, *again)
     same((ids, found), again)  # copies of records save time alone
     return ids, found
 
@@ -224,7 +224,7 @@ def test_lists_are_offered_one_after_the_other(segment: Segment) -> None:
     kept = queries.copy()
     for part in (positions[:100], positions[50:400], positions[400:]):  # some of them twice
         exact(queries, segment.rows.table, part, NOTHING, ids, apart)
-    nearest(queries, segment.rows.table, positions, NOTHING, NO_SUBTREE, NOT_PACKED, EVERY, 600, 0, ids, apart)
+    nearest(queries, segment.rows.table, positions, NOTHING, NO_SUBTREE, NOT_PACKED, EVERY, 600, 0.0, 0, ids, apart)
     same((ids, apart), brute(segment, queries, positions, NOTHING, 10))
     np.testing.assert_array_equal(queries, kept)
 
@@ -286,7 +286,7 @@ def test_estimate_ranks_count_better_estimates(segment: Segment) -> None:
         estimates = tails[:, 0] + tails[:, 1] * (c1 + c2 * counts)
         slack = 1e-6 * (np.abs(tails[:, 0]) + np.abs(tails[:, 1] * c1)).max()
         out = np.empty(len(targets), np.int64)
-        estimate_ranks(query, rows.table, positions, targets, out)
+        estimate_ranks(query, rows.table, positions, targets, out, np.empty((len(targets), 3)))
         for target, rank in zip(targets, out, strict=True):
             own = estimates[target]
             assert (estimates < own - slack).sum() <= rank <= (estimates < own + slack).sum()
@@ -325,7 +325,7 @@ made = Rows(rows, records, np.arange(256), np.ones(256, np.uint8), mean, lay, Me
 every, ids, apart = np.arange(256, dtype=np.uint32), np.full((1, 5), -1), np.full((1, 5), np.inf, np.float32)
 split = subtree(every, nodes, 64)
 query, nothing = np.zeros((1, 8), np.float32), np.empty(0, np.uint32)
-nearest(query, made.table, every, nothing, split, NOT_PACKED, EVERY, 100, 64, ids, apart)
+nearest(query, made.table, every, nothing, split, NOT_PACKED, EVERY, 100, 0.0, 64, ids, apart)
 assert (ids >= 0).all(), ids
 assert (ids < 64).all() or np.isinf(bias).any(), ids  # of the first short-list, which scores best
 """
