@@ -15,7 +15,7 @@ export PYTHONSAFEPATH := 1
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## which of some 3,200 real tables are contained in which others
+demo: $(VENV)/.demo ## which of some 3,200 real tables are contained in which others; a search of real texts
 	$(BIN)/python benchmarks/demo.py
 
 test: $(VENV)/.dev ## the default test suite

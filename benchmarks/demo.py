@@ -1,5 +1,5 @@
-"""What `make demo` shows: a lake of some 3,230 real tables, which of them are contained in which others, and what
-retiring the largest saves.
+"""What `make demo` shows: a lake of some 3,230 real tables, which of them are contained in which others, what retiring
+the largest saves, and a question in words to the texts of one of them.
 
     python benchmarks/demo.py [FOLDER]
 
@@ -10,6 +10,7 @@ for the next time; the lake and the plot are made anew.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ import lakelet
 import real_lake
 from demo_output import say, show_rows, size
 from demo_retirement import show_retirement
+from demo_search import TextModel, show_search
 from machine import Stopwatch
 from rich.console import Console
 
@@ -59,6 +61,7 @@ def run(home: Path, console: Console) -> None:
         graph.plot(plot)
         say(console, f'graph.plot("{plot}")', f"The graph, drawn: {plot}")
         show_retirement(db, graph, console)
+        _search(db, console)
 
 
 def _build(home: Path, console: Console) -> Path:
@@ -163,6 +166,14 @@ def _show_queries(db: Any, console: Console) -> None:
         'db.table("late_in_july").to_arrow(where="flights > $n", params={"n": 4000}, columns=["airline"])',
         ", ".join(back["airline"].to_pylist()),
     )
+
+
+def _search(db: Any, console: Console) -> None:
+    missing = [name for name in TextModel.NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        say(console, "TextModel()", f"A question to texts needs more packages. Run: pip install {' '.join(missing)}")
+    else:
+        show_search(db, TextModel(), console)
 
 
 if __name__ == "__main__":
