@@ -241,7 +241,7 @@ class Engine(ContainmentEngine, SearchEngine):
         if version is None and timestamp is None:
             raise InvalidInput("at() needs a version or a timestamp")
         then = Engine(self._catalog, self._snapshot_at(version, timestamp))
-        then._open = self._open  # what is mapped of indexes serves every version
+        then._open, then._open_lock = self._open, self._open_lock  # what is mapped of indexes serves every version
         return then
 
     def _snapshot_at(self, version: int | None, timestamp: dt.datetime | str | None) -> Snapshot:

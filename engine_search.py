@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .engine_base import EngineBase
+from .lake.changes import DropIndex
 from .lake.edit import now_us
 from .lake.errors import Conflict, InvalidInput, LakeletError, NotFound
 from .lake.index_edit import find_indexed, plan_drop_index, plan_set_index
@@ -135,60 +136,20 @@ class SearchEngine(EngineBase):
     def drop_index(self, name: str, column: str | None = None) -> int:
         """Give up an index; returns the version. Earlier versions keep it; its files leave by :meth:`vacuum`."""
         base = self._base()
-        return self._commit(plan_drop_index(base, name, column), f"drop index {name}", base)
+        edit = plan_drop_index(base, name, column)
+        version = self._commit(edit, f"drop index {name}", base)
+        for change in edit.changes:
+            if isinstance(change, DropIndex):
+                self._open.pop(change.index_id, None)
+        return version
 
     def indexes(self) -> pa.Table:
         """The indexes, one a row: table, column, metric, dim, tenant, attributes, graph, segments, num_bytes of these,
         rows as stored, indexed_rows of these that stand in segments, and unsearchable_rows without a sound vector.
         """
-        import pyarrow as pa
+        from .vector.table_listing import listed
 
-        from .vector.table_definition import Definition
-
-        kinds = {
-            "table": pa.string(),
-            "column": pa.string(),
-            "metric": pa.string(),
-            "dim": pa.int64(),
-            "tenant": pa.string(),
-            "attributes": pa.list_(pa.string()),
-            "graph": pa.bool_(),
-            "segments": pa.int64(),
-            "num_bytes": pa.int64(),
-            "rows": pa.int64(),
-            "indexed_rows": pa.int64(),
-            "unsearchable_rows": pa.int64(),
-        }
-        found = []
-        snapshot = self._snapshot()
-        for name, table_id in sorted(snapshot.names.items()):
-            entry = snapshot.tables[table_id]
-            if not isinstance(entry, OwnedTable):
-                continue
-            for index in entry.indexes.values():
-                definition = Definition.decoded(index.definition)
-                covered = self._opened(snapshot, index).covered(entry, index.segments)
-                stored = indexed = 0
-                for part, files in covered.parts:
-                    stored += sum(entry.files[file_id].num_rows for file_id in files)
-                    indexed += sum(len(part.rows_of(file_id)) for file_id in files)
-                found.append(
-                    {
-                        "table": name,
-                        "column": index.column,
-                        "metric": definition.metric.name.lower(),
-                        "dim": definition.dim,
-                        "tenant": definition.tenant,
-                        "attributes": definition.attributes,
-                        "graph": definition.graph,
-                        "segments": len(index.segments),
-                        "num_bytes": sum(segment.num_bytes for segment in index.segments),
-                        "rows": sum(file.num_rows for file in entry.files.values()),
-                        "indexed_rows": indexed,
-                        "unsearchable_rows": stored - indexed,
-                    }
-                )
-        return pa.Table.from_pylist(found, pa.schema(list(kinds.items())))
+        return listed(self._snapshot())
 
     def search(
         self,
@@ -216,7 +177,7 @@ class SearchEngine(EngineBase):
         that are deleted are not. NotFound when the table or the index is none, LimitExceeded when too many rows are in
         no segment of it (:meth:`update_index`), and what reading raises.
         """
-        view, snapshot = self._view(name, column)
+        view, snapshot = self._view(name, column, tenant)
         wanted = view.source.schema.names if columns is None else _checked(name, view.source.schema.names, columns)
         found = view.search(q, k, tenant, where, params, wanted, ef=ef, exact=exact, threads=threads)
         self._catalog.accesses.count(snapshot.names[name])
@@ -237,16 +198,18 @@ class SearchEngine(EngineBase):
         exact: bool = False,
     ) -> list[Step]:
         """How such a search would go: one step for each list that it would look through, with its expected cost."""
-        view, _ = self._view(name, column)
+        view, _ = self._view(name, column, tenant)
         return view.reading.explain(k, tenant, where, params, ef=ef, exact=exact)
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _view(self, name: str, column: str | None) -> tuple[TableView, Snapshot]:
+    def _view(self, name: str, column: str | None, tenant: object) -> tuple[TableView, Snapshot]:
         snapshot = self._snapshot()
         entry = find_indexed(snapshot, name)
         index, later = self._index_then(entry, column)
-        return self._opened(snapshot, index).view(entry, (*index.segments, *later)), snapshot
+        opened = self._opened(snapshot, index)
+        opened.check_tenant(name, tenant)
+        return opened.view(entry, (*index.segments, *later)), snapshot
 
     def _index_then(self, entry: OwnedTable, column: str | None) -> tuple[TableIndex, tuple[IndexSegment, ...]]:
         """The index for a table of an earlier version, and segments made since: they cover files, not versions."""
@@ -260,16 +223,15 @@ class SearchEngine(EngineBase):
             return index, () if same is None else same.segments
         return _index_of(now, column), ()
 
-    def _opened(self, snapshot: Snapshot, index: TableIndex, threads: int | None = None) -> OpenIndex:
+    def _opened(self, snapshot: Snapshot, index: TableIndex) -> OpenIndex:
         opened = self._open.get(index.index_id)
         if opened is None:
-            from .vector.index import checked_threads
             from .vector.open_index import OpenIndex
 
             with self._open_lock:
                 opened = self._open.get(index.index_id)
                 if opened is None:
-                    made = OpenIndex(self._catalog.store, snapshot.lake_id, index, checked_threads(threads))
+                    made = OpenIndex(self._catalog.store, snapshot.lake_id, index)
                     opened = self._open[index.index_id] = made
         return opened
 
@@ -286,12 +248,13 @@ class SearchEngine(EngineBase):
         strict: bool = False,
     ) -> int:
         """Commit the index with all files of a table covered; ``was`` it is in the place of."""
+        from .vector.index import checked_threads
         from .vector.table_upkeep import extended
 
-        snapshot = self._base()
-        opened = self._opened(snapshot, index, threads)
+        count, snapshot = checked_threads(threads), self._base()
+        opened = self._opened(snapshot, index)
         with shown(progress) as report:
-            made = extended(self._catalog.store, opened, entry, index, progress=report, strict=strict)
+            made = extended(self._catalog.store, opened, entry, index, progress=report, threads=count, strict=strict)
         if made == was:
             return snapshot.version
         latest = self._base()

@@ -315,8 +315,9 @@ def _segments(value: Any) -> tuple[IndexSegment, ...]:
         check_path(segment.path)
         if not _CHECKSUM.fullmatch(segment.checksum):
             raise ValueError(f"{segment.checksum!r} where a SHA-256 in hex is expected")
-        if len(segment.numbers) != len(segment.files) or len(set(segment.numbers)) != len(segment.files):
-            raise ValueError(f"{len(segment.numbers)} numbers for {len(segment.files)} files, not one for each")
+        files, numbers, rows = len(segment.files), len(set(segment.numbers)), len(segment.rows)
+        if not len(segment.numbers) == numbers == rows == files:
+            raise ValueError(f"{numbers} numbers and {rows} counts of rows for {files} files, not one for each")
     return segments
 
 

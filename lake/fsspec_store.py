@@ -125,7 +125,8 @@ class FsspecStore:
         folder = self._key(prefix.rstrip("/")) if prefix else self._root
         try:
             self._fs.invalidate_cache(folder)
-            found = self._fs.find(folder, detail=True)
+            with self._lock:
+                found = self._found(folder)
         except FileNotFoundError:
             return
         except Exception as error:
@@ -136,12 +137,23 @@ class FsspecStore:
             path = key[len(self._root) + 1 :]
             yield ObjectInfo(path, int(info.get("size") or 0), _modified_us(info), str(info.get("ETag") or ""))
 
+    def _found(self, folder: str) -> dict[str, Any]:
+        while True:
+            try:
+                found: dict[str, Any] = self._fs.find(folder, detail=True)
+                return found
+            except RuntimeError:
+                if self._protocol != "memory":
+                    raise
+                # a stream that was closed meanwhile put its object into the dict: look again
+
     def delete(self, paths: Sequence[str]) -> None:
         """Remove the objects; those that are gone already are no error."""
         for path in paths:
             key = self._key(path)
             try:
-                self._fs.rm_file(key)
+                with self._lock:
+                    self._fs.rm_file(key)
             except FileNotFoundError:
                 continue
             except Exception as error:

@@ -18,18 +18,18 @@ __all__ = ["IndexSegment", "TableIndex", "segment_path"]
 class IndexSegment:
     """One immutable file of an index, over the rows of some data files.
 
-    ``path`` is relative to the lake; ``num_rows`` counts the rows it was made of, ``num_bytes`` the object's size;
+    ``path`` is relative to the lake; ``num_bytes`` the object's size;
     ``checksum`` is the object's SHA-256 in hex. ``files`` are the ``file_id`` of the data files that it covers, and
-    ``numbers`` what each is called inside, the same in every segment of the index and never used for another. Files
-    that left the table stay in it, and their rows are not seen.
+    ``numbers`` what each is called inside, the same in every segment of the index and never used for another; ``rows``
+    counts the rows that it has of each. Files that left the table stay in it, and their rows are not seen.
     """
 
     path: str
-    num_rows: int
     num_bytes: int
     checksum: str
     files: tuple[str, ...]
     numbers: tuple[int, ...]
+    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

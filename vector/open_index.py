@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from ..lake.deletions import read_deletions
-from ..lake.errors import LimitExceeded
+from ..lake.errors import InvalidInput, LimitExceeded
 from ..lake.limits import VECTOR_LOOSE_BYTES, VECTOR_VIEWS
 from ..lake.schema import decode_schema
 from ..lake.table import owned_fragment
 from .conditions import Conditions
-from .labels import LabelTable
+from .labels import ALL_TENANTS, LabelTable
 from .reading import Reading
 from .segment import Segment
 from .segment_files import local_segment
@@ -59,11 +59,11 @@ class _Loose(NamedTuple):
 class OpenIndex:
     """An index over a table, at every version that is searched. Safe to use from many threads."""
 
-    def __init__(self, store: Store, lake_id: str, index: TableIndex, threads: int) -> None:
+    def __init__(self, store: Store, lake_id: str, index: TableIndex) -> None:
         self.definition = Definition.decoded(index.definition)
         kernels_ready(attributes=bool(self.definition.attributes), graph=self.definition.graph)
         self.labels = LabelTable()
-        self._store, self._lake_id, self._threads = store, lake_id, threads
+        self._store, self._lake_id = store, lake_id
         self._lock = threading.RLock()
         self._parts: dict[str, Part] = {}
         self._loose: list[_Loose] = []
@@ -92,6 +92,13 @@ class OpenIndex:
                 self._loose = [loose for loose in self._loose if id(loose.part) in searched]
             return view
 
+    def check_tenant(self, table: str, tenant: object) -> None:
+        """InvalidInput when a search is for a tenant, and the index has none."""
+        if self.definition.tenant is None and not (tenant is None or tenant is ALL_TENANTS):
+            raise InvalidInput(
+                f"the index of table {table!r} knows no tenants: leave tenant out, or make it with tenant=…"
+            )
+
     def covered(self, table: OwnedTable, segments: Sequence[IndexSegment]) -> Covered:
         """Who covers which files of the table, among segments whose rows are still of the table's types."""
         schema = decode_schema(table.schema)
@@ -109,10 +116,6 @@ class OpenIndex:
                         del left[file_id]
         return Covered(parts, list(left))
 
-    def settings(self, schema: pa.Schema) -> Settings:
-        """What segments over a table of this schema have in common."""
-        return self.definition.settings(schema, self._threads)
-
     def rows_of(self, table: OwnedTable, file_id: str, number: int) -> tuple[TableRows, LeftOut]:
         """All stored rows of a data file that have a vector, and which have none. Searches go on meanwhile."""
         fragment = self._fragment(table, file_id)
@@ -128,7 +131,7 @@ class OpenIndex:
     def _viewed(self, table: OwnedTable, segments: Sequence[IndexSegment]) -> TableView:
         schema = decode_schema(table.schema)
         covered = self.covered(table, segments)
-        settings = self.settings(schema)
+        settings = self.definition.settings(schema, threads=1)
         loose = self._loose_parts(table, schema, settings, covered.left)
         part_of: dict[int, Part] = {}
         file_of: dict[int, str] = {}
@@ -165,7 +168,7 @@ class OpenIndex:
         if part is None:
             path = local_segment(self._store, self._lake_id, segment)
             numbers = dict(zip(segment.files, segment.numbers, strict=True))
-            part = part_of_file(path, segment.path, numbers, threads=self._threads)
+            part = part_of_file(path, segment.path, numbers, threads=1)
             if part.labels is not None and isinstance(part.unit, Segment):
                 part.unit.recode([self.labels.code(label) for label in part.labels.labels])
             self._parts[segment.path] = part

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from ..lake.progress import Progress
     from ..lake.snapshot import OwnedTable
     from ..lake.store import Store
+    from .building import Settings
     from .open_index import OpenIndex
+    from .table_definition import Definition
 
 __all__ = ["extended", "joining"]
 
@@ -70,6 +72,7 @@ def extended(
     index: TableIndex,
     *,
     progress: Progress,
+    threads: int,
     strict: bool = False,
 ) -> TableIndex:
     """Cover all of a table's files: segments of those that none covers, some joined with older ones, some dropped.
@@ -79,7 +82,7 @@ def extended(
     """
     covered = opened.covered(table, index.segments)
     stays = {part.path: (part, files) for part, files in covered.parts}
-    maker, made, wrong = _Maker(store, opened, table, index.index_id, progress), [], LeftOut()
+    maker, made, wrong = _Maker(store, opened, table, index.index_id, threads, progress), [], LeftOut()
     for group in (*_groups(opened, table, covered.left, index.next_number, progress), None):
         if group is not None:
             wrong = wrong.plus(group.wrong)
@@ -100,8 +103,8 @@ def extended(
         if segment is not None:
             made.append(segment)
     kept = [segment for segment in index.segments if segment.path in stays]
-    next_number = index.next_number + len(covered.left)
-    return replace(index, segments=(*kept, *made), next_number=next_number)
+    numbers = (number + 1 for segment in made for number in segment.numbers)
+    return replace(index, segments=(*kept, *made), next_number=max((index.next_number, *numbers)))
 
 
 class _Group(NamedTuple):
@@ -147,9 +150,13 @@ def _most_rows(opened: OpenIndex, group: _Group | None, parts: Sequence[tuple[Pa
 class _Maker:
     """Makes segments and puts them into the store."""
 
-    def __init__(self, store: Store, opened: OpenIndex, table: OwnedTable, index_id: str, progress: Progress) -> None:
+    def __init__(
+        self, store: Store, opened: OpenIndex, table: OwnedTable, index_id: str, threads: int, progress: Progress
+    ) -> None:
         self._store, self._opened, self._table = store, opened, table
         self._index_id, self._progress, self._count = index_id, progress, 0
+        self._schema = decode_schema(table.schema)
+        self._settings = opened.definition.settings(self._schema, threads)
 
     def made(self, group: _Group | None, old: Sequence[tuple[Part, list[str]]]) -> IndexSegment | None:
         """The segment of new rows and of those of older parts, of files that the table has; None without rows."""
@@ -162,42 +169,42 @@ class _Maker:
         return segment
 
     def _built(self, group: _Group | None, old: Sequence[tuple[Part, list[str]]]) -> Part | None:
-        schema = decode_schema(self._table.schema)
-        settings = self._opened.settings(schema)
+        schema, settings = self._schema, self._settings
         types, parts = self._opened.definition.types(schema), list(old)
         if group is not None:
             if not old:
                 return built_part(group.rows, group.numbers, settings, types)
             parts.append((loose_part(group.rows, group.numbers, settings, types), list(group.numbers)))
-        return _joined_part(parts, self._opened, schema)
+        return _joined_part(parts, self._opened.definition, schema, settings)
 
     def _stored(self, part: Part) -> IndexSegment:
         local = scratch_folder() / f"{uuid.uuid4().hex}.lakelet"
         opened = self._opened
         try:
             tenanted = opened.definition.tenant is not None
-            settings = opened.settings(decode_schema(self._table.schema))
-            write_part(str(local), part, opened.labels, settings, tenanted=tenanted)
+            write_part(str(local), part, opened.labels, self._settings, tenanted=tenanted)
             path = segment_path(self._table.table_id, self._index_id)
             num_bytes, checksum = uploaded(self._store, local, path)
         finally:
             local.unlink(missing_ok=True)
-        files, numbers = tuple(part.numbers), tuple(part.numbers.values())
-        return IndexSegment(path, len(part.unit), num_bytes, checksum, files, numbers)
+        rows = tuple(len(part.rows_of(file_id)) for file_id in part.numbers)
+        return IndexSegment(path, num_bytes, checksum, tuple(part.numbers), tuple(part.numbers.values()), rows)
 
 
-def _joined_part(parts: Sequence[tuple[Part, list[str]]], opened: OpenIndex, schema: pa.Schema) -> Part | None:
+def _joined_part(
+    parts: Sequence[tuple[Part, list[str]]], definition: Definition, schema: pa.Schema, settings: Settings
+) -> Part | None:
     """All stored rows of these files of several parts in one; None without rows."""
     nothing = np.empty(0, np.int64)
     work = started([part.seen(dict.fromkeys(files, nothing), {}) for part, files in parts])
-    made = merged(work, opened.settings(schema))
+    made = merged(work, settings)
     if made is None:
         return None
     segment, places = made
-    wanted = pa.schema([schema.field(name) for name in opened.definition.kept(schema)])
+    wanted = pa.schema([schema.field(name) for name in definition.kept(schema)])
     kept = pa.concat_tables([part.take(rows, wanted) for (part, _), rows in zip(parts, work.kept, strict=True)])
     place = np.concatenate([of_unit[rows] for of_unit, rows in zip(places, work.kept, strict=True)])
     order = np.empty(len(place), np.int64)
     order[place] = np.arange(len(place))
     numbers = {file_id: part.numbers[file_id] for part, files in parts for file_id in files}
-    return Part(segment, numbers, Beside.of(kept.take(pa.array(order))), opened.definition.types(schema))
+    return Part(segment, numbers, Beside.of(kept.take(pa.array(order))), definition.types(schema))

@@ -69,7 +69,7 @@ class CrashingStore:
 
 
 def index_named(name: str) -> TableIndex:
-    segment = IndexSegment(f"data/t/{name}.segment", 1, 9, "5e" * 32, ("n0", name), (0, 1))
+    segment = IndexSegment(f"data/t/{name}.segment", 9, "5e" * 32, ("n0", name), (0, 1), (1, 0))
     return TableIndex(name, f"column {name}", f'{{"of":"{name}"}}', (segment, segment))
 
 

@@ -58,14 +58,23 @@ FILES = st.builds(
 )
 INDEX_IDS = st.sampled_from(["i1", "i2", "i3"])
 SEGMENTS = st.builds(
-    IndexSegment,
+    lambda path, num_bytes, checksum, files, row: IndexSegment(
+        path, num_bytes, checksum, files, tuple(range(row, row + len(files))), (row,) * len(files)
+    ),
     st.sampled_from(["data/t/s1", "data/t/s2"]),
-    st.integers(0, 9),
     st.integers(0, 2**62),
     st.sampled_from(["0" * 64, "9f" * 32]),
     st.lists(FILE_IDS, max_size=3).map(tuple),
+    st.integers(0, 9),
 )
-INDEXES = st.builds(TableIndex, INDEX_IDS, st.sampled_from(["x", "y"]), TEXT, st.lists(SEGMENTS, max_size=2).map(tuple))
+INDEXES = st.builds(
+    TableIndex,
+    INDEX_IDS,
+    st.sampled_from(["x", "y"]),
+    TEXT,
+    st.lists(SEGMENTS, max_size=2).map(tuple),
+    st.integers(0, 99),
+)
 CHANGES = st.one_of(
     st.builds(CreateTable, IDS, NAMES, TEXT),
     st.builds(SetSchema, IDS, TEXT),

@@ -78,7 +78,9 @@ def with_one_more(snapshot: Snapshot, column: str) -> TableIndex:
     held = indexes_of(snapshot).get(column)
     index_id = held.index_id if held else uuid.uuid4().hex
     path = segment_path(entry.table_id, index_id)
-    segment = IndexSegment(path, entry.num_rows, 1, "0" * 64, tuple(entry.files), tuple(range(len(entry.files))))
+    segment = IndexSegment(
+        path, 1, "0" * 64, tuple(entry.files), tuple(range(len(entry.files))), (0,) * len(entry.files)
+    )
     return TableIndex(index_id, column, "{}", (*(held.segments if held else ()), segment))
 
 

@@ -75,7 +75,7 @@ def commit(log: Log, *changes: Change) -> Snapshot:
 def fill(log: Log, versions: int) -> list[Snapshot]:
     """Every kind of change at least once, then appends: one snapshot a version, version 0 first."""
     made = [log.latest()]
-    segment = IndexSegment("data/t/s", 10, 80, "0" * 64, ("f0", "f1"), (0, 1))
+    segment = IndexSegment("data/t/s", 80, "0" * 64, ("f0", "f1"), (0, 1), (5, 5))
     first, other = TableIndex("i", "x", "{}", (segment,)), TableIndex("j", "y", "{}")
     kinds: list[list[Change]] = [
         [CreateTable("t", "table", "schema 0"), AddFiles("t", (file("f0", '{"a":1}'), file("f1")))],

@@ -47,7 +47,7 @@ SUM = hashlib.sha256(b"segment").hexdigest()
 
 
 def segment(name: str, *files: str) -> IndexSegment:
-    return IndexSegment(f"data/t/{name}.segment", 10, 7, SUM, files, tuple(range(len(files))))
+    return IndexSegment(f"data/t/{name}.segment", 7, SUM, files, tuple(range(len(files))), (5,) * len(files))
 
 
 def index(index_id: str = "i", column: str = "x", *segments: IndexSegment) -> TableIndex:
@@ -176,19 +176,19 @@ SAID: dict[str, Any] = {
         "segments": [
             {
                 "path": "data/t/s1.segment",
-                "num_rows": 10,
                 "num_bytes": 7,
                 "checksum": SUM,
                 "files": ["f", "g"],
                 "numbers": [0, 1],
+                "rows": [5, 5],
             },
             {
                 "path": "data/t/s2.segment",
-                "num_rows": 10,
                 "num_bytes": 7,
                 "checksum": SUM,
                 "files": ["h"],
                 "numbers": [0],
+                "rows": [5],
             },
         ],
     },
@@ -233,7 +233,9 @@ MALFORMED: list[tuple[list[Any], Any]] = [
     (["index", "more"], 1),
     (["index", "segments", 0, "path"], "../s1"),
     (["index", "segments", 0, "path"], "/data/t/s1"),
-    (["index", "segments", 0, "num_rows"], -1),
+    (["index", "segments", 0, "rows"], [5]),
+    (["index", "segments", 0, "rows"], [5, -1]),
+    (["index", "segments", 0, "rows"], ...),
     (["index", "segments", 0, "num_bytes"], 7.5),
     (["index", "segments", 0, "num_bytes"], True),
     (["index", "segments", 0, "checksum"], SUM[:-1]),
@@ -375,7 +377,7 @@ class Lake:
         return index(
             index_id,
             column,
-            IndexSegment(path, entry.num_rows, 7, SUM, tuple(entry.files), tuple(range(len(entry.files)))),
+            IndexSegment(path, 7, SUM, tuple(entry.files), tuple(range(len(entry.files))), (1,) * len(entry.files)),
         )
 
     def set_index(self, column: str = "x", index_id: str = "i") -> TableIndex:

@@ -330,7 +330,7 @@ def test_a_dropped_tables_files_stay_until_its_versions_go(old_lake: Lake) -> No
 
 
 def index(*names: str) -> SetIndex:
-    segments = tuple(IndexSegment(path(name), 10, 8, "0" * 64, ("a",), (0,)) for name in names)
+    segments = tuple(IndexSegment(path(name), 8, "0" * 64, ("a",), (0,), (10,)) for name in names)
     return SetIndex("t", TableIndex("i", "x", "{}", segments))
 
 

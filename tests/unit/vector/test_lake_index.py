@@ -520,6 +520,9 @@ def test_later_rows_without_a_sound_vector_are_left_out_and_counted(db: Any) -> 
     db.update_index("docs")
     assert db.search("docs", np.float32([1, 1]), 20).num_rows == 5
     assert db.indexes()["unsearchable_rows"].to_pylist() == [6]
+    db.write("docs", table_with([None, None]), mode="append")
+    version = db.version
+    assert db.update_index("docs") == version, "of a file without a vector there is nothing to index"
 
 
 @pytest.mark.parametrize(
@@ -581,6 +584,8 @@ def test_questions_that_cannot_be(db: Any) -> None:
         db.search("docs", q, columns=["colour"])
     with pytest.raises(InvalidInput, match="list of names"):
         db.search("docs", q, columns="title")
+    with pytest.raises(InvalidInput, match="knows no tenants"):
+        db.search("docs", q, tenant="acme")
     with pytest.raises(InvalidInput, match="k 0"):
         db.search("docs", q, 0)
     with pytest.raises(InvalidInput, match="pinned"):
