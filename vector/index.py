@@ -248,6 +248,8 @@ class VectorIndex:
         bytes, else of the header alone. NotFound; Corrupt when damaged; InvalidInput for another kind of file, or one
         that a newer lakelet wrote.
         """
+        if os.path.isdir(path):
+            raise InvalidInput(f"{os.fspath(path)!r} is a folder: VectorIndex.open() opens an index that is kept in one")
         contents = opened(path, mmap=mmap, verify=verify, threads=checked_threads(threads))
         kernels_ready(attributes=contents.settings.schema is not None, graph=contents.settings.graph)
         index = cls.__new__(cls)

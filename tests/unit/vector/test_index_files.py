@@ -363,8 +363,8 @@ def test_what_is_not_there_or_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path / "none" / "f"):
         with pytest.raises(NotFound, match="found no file at"):
             VectorIndex.load(path)
-    for act in (VectorIndex.load, index.save):
-        with pytest.raises(InvalidInput, match="a folder stands at"):
+    for act, words in ((VectorIndex.load, "is a folder: VectorIndex.open"), (index.save, "a folder stands at")):
+        with pytest.raises(InvalidInput, match=words):
             act(tmp_path)
         for path in ("", "a\0b", os.fsencode(tmp_path / "f")):
             with pytest.raises(InvalidInput, match="expected the path of a file"):
