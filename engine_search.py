@@ -46,7 +46,7 @@ class SearchEngine(EngineBase):
         self._closing = threading.Event()
 
     def close(self) -> None:
-        """As of :class:`EngineBase`; a segment that is being made in the background is given up."""
+        """As of :class:`EngineBase`; a segment that is being made in the background is given up once its step ends."""
         self._closing.set()
         if self._updating is not None:
             self._updating.join()

@@ -163,6 +163,7 @@ class _Maker:
         stage = f"indexing {self._table.name}.{self._opened.definition.column}"
         self._progress(stage, self._count, self._count + 1)
         part = self._built(group, old)
+        self._progress(stage, self._count, self._count + 1)  # the last moment to give it up: nothing is written yet
         segment = None if part is None else self._stored(part)
         self._count += 1
         self._progress(stage, self._count, self._count)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lakelet
+import pyarrow as pa
 import pytest
 from lake_docs import check, docs, nearest, vectors
 from lakelet.lake.errors import Conflict, Corrupt, InvalidInput, LimitExceeded, NotFound
@@ -21,7 +22,10 @@ def test_new_rows_go_into_the_index(db: Any) -> None:
         db.write("docs", docs(first, 20), mode="append")
     assert db.indexes()["indexed_rows"].to_pylist() == [100]
     assert "delta" in [step.unit for step in db.explain_search("docs")]
-    version = db.update_index("docs")
+    before, version = db.version, db.update_index("docs")
+    assert {step.unit for step in db.at(before).explain_search("docs")} == {"segment"}, (
+        "those made later cover its files"
+    )
     assert {step.unit for step in db.explain_search("docs")} == {"segment"}
     assert db.indexes()["indexed_rows"].to_pylist() == [200]
     check(db)
@@ -200,6 +204,22 @@ def test_in_an_object_store_segments_are_fetched_once(cache: Path) -> None:
     assert copy.stat().st_ino == stamp
 
 
+def test_bytes_that_are_not_those_of_the_commit_are_refused(cache: Path) -> None:
+    uri = f"memory://lake-{time.time_ns()}"
+    with lakelet.connect(uri) as db:
+        db.write("docs", docs(0, 100))
+        db.create_index("docs", "embedding")
+        store = db._catalog.store
+        (segment,) = (each for each in store.list("data/") if each.path.endswith(".segment"))
+        whole = store.get(segment.path)
+        store.put(segment.path, whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(Corrupt, match=r"is not what was committed.*rebuild"):
+            db.search("docs", vectors(1, 0)[0])
+        assert not [path for path in cache.rglob("*") if path.is_file()]
+        store.put(segment.path, whole)
+        check(db)
+
+
 def test_the_cache_is_bounded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment_files, "VECTOR_SEGMENT_CACHE_BYTES", 1)
     uri = f"memory://lake-{time.time_ns()}"
@@ -244,3 +264,31 @@ def test_vacuum_keeps_what_versions_need(db: Any, tmp_path: Path, monkeypatch: p
     db.vacuum()
     check(db.at(version))
     check(db)
+
+
+def test_rows_of_files_that_left_do_not_come_back(db: Any) -> None:
+    db.write("docs", docs(0, 100))
+    db.write("docs", docs(100, 60), mode="append")
+    db.create_index("docs", "embedding", attributes=["year"])
+    db.delete("docs", "id < 100")  # the whole file
+    db.write("docs", docs(200, 60), mode="append")
+    assert db.table("docs").files.num_rows == 2
+    db.update_index("docs")
+    assert db.indexes().select(["segments", "indexed_rows"]).to_pylist() == [{"segments": 1, "indexed_rows": 120}]
+    check(db, k=200)
+    check(db, k=200, where="year > 2003")
+
+
+def test_processes_may_meet_tenants_in_another_order(db: Any) -> None:
+    db.write("docs", docs(0, 40))
+    db.create_index("docs", "embedding", tenant="team")
+    q = vectors(1, 5)[0]
+    db.search("docs", q, tenant="acme")
+    late = docs(0, 40).set_column(2, "team", pa.array(["zed", "bolt", "acme", "yan"] * 10))
+    db.write("docs", late, mode="overwrite")
+    db.search("docs", q, tenant="zed")
+    with lakelet.connect(db.uri) as other:
+        other.update_index("docs")
+    for team in ("zed", "bolt", "acme", "yan"):
+        mine = late.filter(pa.array([each == team for each in late["team"].to_pylist()]))
+        assert db.search("docs", q, 100, team)["id"].to_pylist() == nearest(mine, q, 100)
