@@ -254,7 +254,12 @@ class SearchEngine(EngineBase):
         count, snapshot = checked_threads(threads), self._base()
         opened = self._opened(snapshot, index)
         with shown(progress) as report:
-            made = extended(self._catalog.store, opened, entry, index, progress=report, threads=count, strict=strict)
+            if strict and (wrong := opened.left_out(entry, report)).counts:
+                raise InvalidInput(
+                    f"of column {index.column!r} of table {name!r}, {wrong}; mend or delete these rows, or say "
+                    "skip_invalid=True to leave them out of the index: no search finds them then"
+                )
+            made = extended(self._catalog.store, opened, entry, index, progress=report, threads=count)
         if made == was:
             return snapshot.version
         latest = self._base()

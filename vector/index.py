@@ -249,7 +249,9 @@ class VectorIndex:
         that a newer lakelet wrote.
         """
         if os.path.isdir(path):
-            raise InvalidInput(f"{os.fspath(path)!r} is a folder: VectorIndex.open() opens an index that is kept in one")
+            raise InvalidInput(
+                f"{os.fspath(path)!r} is a folder: VectorIndex.open() opens an index that is kept in one"
+            )
         contents = opened(path, mmap=mmap, verify=verify, threads=checked_threads(threads))
         kernels_ready(attributes=contents.settings.schema is not None, graph=contents.settings.graph)
         index = cls.__new__(cls)

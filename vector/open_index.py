@@ -22,7 +22,7 @@ from .segment_files import local_segment
 from .start import kernels_ready
 from .table_definition import Definition
 from .table_part import Part, loose_part, part_of_file
-from .table_rows import LOOSE_NUMBER, LeftOut, TableRows, joined, labels_of, rows_of_file
+from .table_rows import LOOSE_NUMBER, LeftOut, TableRows, joined, labels_of, left_out, rows_of_file
 from .table_view import RowSource, TableView
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..lake.changes import DataFile
     from ..lake.fragment import Fragment
+    from ..lake.progress import Progress
     from ..lake.snapshot import OwnedTable
     from ..lake.store import Store
     from ..lake.table_index import IndexSegment, TableIndex
@@ -116,10 +117,18 @@ class OpenIndex:
                         del left[file_id]
         return Covered(parts, list(left))
 
-    def rows_of(self, table: OwnedTable, file_id: str, number: int) -> tuple[TableRows, LeftOut]:
-        """All stored rows of a data file that have a vector, and which have none. Searches go on meanwhile."""
-        fragment = self._fragment(table, file_id)
-        return rows_of_file(fragment, number, self.definition, self._coded, name=fragment.path)
+    def rows_of(self, table: OwnedTable, file_id: str, number: int) -> TableRows:
+        """All stored rows of a data file that have a sound vector. Searches go on meanwhile."""
+        stored = table.files[file_id].with_deletion(None)
+        return rows_of_file(self._fragment(table, stored), number, self.definition, self._coded)
+
+    def left_out(self, table: OwnedTable, progress: Progress) -> LeftOut:
+        """The rows of a table that no search finds."""
+        found = LeftOut()
+        for done, file in enumerate(table.files.values()):
+            progress(f"checking {table.name}", done, len(table.files))
+            found = found.plus(left_out(self._fragment(table, file), self.definition))
+        return found
 
     def _coded(self, column: pa.ChunkedArray) -> Grants:
         """The labels in a tenant column as codes."""
@@ -140,7 +149,7 @@ class OpenIndex:
                 part_of[part.numbers[file_id]], file_of[part.numbers[file_id]] = part, file_id
 
         def fetch(file_id: str, positions: NDArray[np.int64], names: list[str]) -> pa.Table:
-            return _rows_at(self._fragment(table, file_id), positions, names)
+            return _rows_at(self._fragment(table, table.files[file_id].with_deletion(None)), positions, names)
 
         source = RowSource(self.definition, schema, file_of, fetch)
         units = tuple(self._seen(part, files, table, source) for part, files in (*covered.parts, *loose))
@@ -207,7 +216,7 @@ class OpenIndex:
     def _read_loose(self, table: OwnedTable, types: Mapping[str, str], settings: Settings, files: list[str]) -> _Loose:
         numbers = {file_id: self._next_loose + place for place, file_id in enumerate(files)}
         self._next_loose += len(files)
-        rows = joined([self.rows_of(table, file_id, number)[0] for file_id, number in numbers.items()])
+        rows = joined([self.rows_of(table, file_id, number) for file_id, number in numbers.items()])
         return self._loose_of(rows, numbers, types, settings)
 
     def _loose_of(
@@ -232,15 +241,13 @@ class OpenIndex:
                 f"update_index({table.name!r})"
             )
 
-    def _fragment(self, table: OwnedTable, file_id: str) -> Fragment:
-        """A data file with all its stored rows."""
-        file: DataFile = table.files[file_id].with_deletion(None)
+    def _fragment(self, table: OwnedTable, file: DataFile) -> Fragment:
         written, schema = decode_schema(table.schemas[file.schema_id]), decode_schema(table.schema)
         return owned_fragment(self._store, file, written, schema, table.name)
 
 
 def _rows_at(fragment: Fragment, positions: NDArray[np.int64], names: list[str]) -> pa.Table:
-    """Rows of a data file at these positions, in their order, from the row groups that have some."""
+    """Stored rows of a data file at these positions, in their order, from the row groups that have some."""
     starts = np.cumsum([0, *fragment.row_group_rows])
     groups = np.unique(np.searchsorted(starts, positions, side="right") - 1)
     table = fragment.read(names, groups.tolist())

@@ -7,7 +7,7 @@ rows are taken, deleted ones too, so that what is made of them serves every vers
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +32,10 @@ __all__ = [
     "POSITION_BITS",
     "LeftOut",
     "TableRows",
+    "Vectors",
     "joined",
     "labels_of",
+    "left_out",
     "rows_of_file",
     "vectors_of",
 ]
@@ -45,34 +47,35 @@ LOOSE_NUMBER: Final = 1 << 30
 """Files that no segment covers get numbers from here on, in this process alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Rows that no search finds, by what is wrong with their vector; ``first`` is where the first of each kind is."""
+    """Rows that no search finds: how many, and where the first is, by what is wrong with their vector (WRONG)."""
 
-    null: int = 0
-    other_length: int = 0
-    not_finite: int = 0
-    zero: int = 0
-    too_long: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def rows(self) -> int:
-        """All of them."""
-        return self.null + self.other_length + self.not_finite + self.zero + self.too_long
-
     def plus(self, other: LeftOut) -> LeftOut:
-        """Both together."""
-        kinds = {name: getattr(self, name) + getattr(other, name) for name in WRONG}
-        return LeftOut(**kinds, first={**other.first, **self.first})
+        """Both together, the others after these."""
+        kinds = {*self.counts, *other.counts}
+        counts = {kind: self.counts.get(kind, 0) + other.counts.get(kind, 0) for kind in kinds}
+        return LeftOut(counts, {**other.first, **self.first})
 
     def __str__(self) -> str:
-        told = [
-            f"{getattr(self, name):,} {words} (first: {self.first[name]})"
-            for name, words in WRONG.items()
-            if getattr(self, name)
-        ]
-        return ", ".join(told)
+        return ", ".join(
+            f"{self.counts[kind]:,} {words} (first: {self.first[kind]})"
+            for kind, words in WRONG.items()
+            if kind in self.counts
+        )
+
+
+class Vectors(NamedTuple):
+    """The vectors of a column of lists: ``sound`` float32 (m, dim), the row that each is, int64 (m,), and for the
+    others a mask over all rows by what is wrong with them.
+    """
+
+    sound: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    wrong: dict[str, NDArray[np.bool_]]
 
 
 WRONG: Final = {
@@ -102,22 +105,18 @@ class TableRows(NamedTuple):
 
 
 def rows_of_file(
-    fragment: Fragment,
-    number: int,
-    definition: Definition,
-    coded_labels: Callable[[pa.ChunkedArray], Grants],
-    *,
-    name: str,
-) -> tuple[TableRows, LeftOut]:
-    """All rows of a file that have a vector, and which have none. ``number`` of the file, ``name`` for messages;
-    ``coded_labels`` turns the tenant column into codes. ``fragment`` must know no deletions. What reading raises.
+    fragment: Fragment, number: int, definition: Definition, coded_labels: Callable[[pa.ChunkedArray], Grants]
+) -> TableRows:
+    """All rows of a file that have a sound vector.
+
+    ``number`` of the file; ``coded_labels`` turns the tenant column into codes. ``fragment`` must know no deletions.
+    Raises what reading does.
     """
     column = definition.column
-    kept = definition.kept(fragment.schema)
-    types = definition.attribute_types(fragment.schema)
+    kept, types = definition.kept(fragment.schema), definition.attribute_types(fragment.schema)
     used = [column, *types.names, *([definition.tenant] if definition.tenant else [])]
     table = fragment.read(list(dict.fromkeys([*used, *kept])))
-    raw, rows, wrong = vectors_of(table.column(column), definition.dim, definition.metric, name)
+    raw, rows, _ = vectors_of(table.column(column), definition.dim, definition.metric)
     if len(rows) < table.num_rows:
         table = table.take(pa.array(rows))
     vectors = checked_vectors(raw, definition.dim, definition.metric, column)
@@ -127,29 +126,35 @@ def rows_of_file(
     grants = coded_labels(table.column(definition.tenant)) if definition.tenant else None
     ids = (np.int64(number) << POSITION_BITS) | rows
     nobody = np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32)
-    return TableRows(ids, vectors, grants or nobody, attributes, table.select(kept)), wrong
+    return TableRows(ids, vectors, grants or nobody, attributes, table.select(kept))
 
 
-def vectors_of(
-    column: pa.ChunkedArray, dim: int, metric: Metric, name: str = ""
-) -> tuple[NDArray[np.float32], NDArray[np.int64], LeftOut]:
-    """The vectors of a column of lists, float32 (m, dim); the row that each is, int64 (m,); and rows without one."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    count = len(array)
+def left_out(fragment: Fragment, definition: Definition) -> LeftOut:
+    """The live rows of a file that have no sound vector."""
+    column = fragment.read([definition.column]).column(0)
+    found = vectors_of(column, definition.dim, definition.metric)
+    positions, counts, first = fragment.positions(), {}, {}
+    for kind, mask in found.wrong.items():
+        counts[kind], row = int(np.count_nonzero(mask)), int(np.argmax(mask))
+        length = f", of length {len(column[row]):,}" if kind == "other_length" else ""
+        first[kind] = f"row {positions[row]:,} of {fragment.path}{length}"
+    return LeftOut(counts, first)
+
+
+def vectors_of(column: pa.ChunkedArray, dim: int, metric: Metric) -> Vectors:
+    """Which rows of a column of lists hold vectors that can be searched for, and these."""
+    array = column.combine_chunks()
     valid = np.asarray(array.is_valid())
     lengths = np.where(valid, np.asarray(pc.fill_null(pc.list_value_length(array), -1)), -1)
-    wrong: dict[str, NDArray[np.bool_]] = {"null": ~valid, "other_length": valid & (lengths != dim)}
     fine = valid & (lengths == dim)
     rows = np.flatnonzero(fine)
-    some = array if fine.all() else array.take(pa.array(rows))
-    values = some.flatten()
-    with np.errstate(over="ignore"):  # what becomes inf is left out below
-        flat = np.asarray(values.cast(pa.float32(), safe=False) if values.type != pa.float32() else values)
+    values = (array if fine.all() else array.take(pa.array(rows))).flatten()
+    with np.errstate(over="ignore"):  # what becomes inf is not finite
+        flat = np.asarray(values if values.type == pa.float32() else values.cast(pa.float32(), safe=False))
     vectors = np.ascontiguousarray(flat.reshape(len(rows), dim), np.float32)
     holes = np.zeros(len(rows), bool)
     if values.null_count:
-        sound = np.asarray(values.is_valid()).reshape(len(rows), dim)
-        holes = np.count_nonzero(sound, axis=1) < dim
+        holes = np.count_nonzero(np.asarray(values.is_valid()).reshape(len(rows), dim), axis=1) < dim
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     finite = np.isfinite(squares)
@@ -160,22 +165,14 @@ def vectors_of(
         bad["zero"] = ~holes & (squares == 0)
     else:
         bad["too_long"] = ~holes & finite & ~(squares <= SQUARES_MOST)
-    out = np.zeros(len(rows), bool)
+    wrong = {"null": ~valid, "other_length": valid & ~fine}
+    sound = np.ones(len(rows), bool)
     for kind, mask in bad.items():
-        out |= mask
-        whole = wrong.setdefault(kind, np.zeros(count, bool))
+        sound &= ~mask
+        whole = wrong.setdefault(kind, np.zeros(len(array), bool))
         whole[rows[mask]] = True
-    left_out = LeftOut(
-        **{kind: int(np.count_nonzero(mask)) for kind, mask in wrong.items()},
-        first={kind: _first(mask, lengths, kind, name) for kind, mask in wrong.items() if mask.any()},
-    )
-    return (vectors[~out], rows[~out], left_out) if out.any() else (vectors, rows, left_out)
-
-
-def _first(mask: NDArray[np.bool_], lengths: NDArray[Any], kind: str, name: str) -> str:
-    row = int(np.argmax(mask))
-    more = f", of length {lengths[row]}" if kind == "other_length" else ""
-    return f"row {row:,}{f' of {name}' if name else ''}{more}"
+    wrong = {kind: mask for kind, mask in wrong.items() if mask.any()}
+    return Vectors(vectors, rows, wrong) if sound.all() else Vectors(vectors[sound], rows[sound], wrong)
 
 
 def labels_of(column: pa.ChunkedArray, public: Label | None, table: LabelTable) -> Grants:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from functools import reduce
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from ..lake.errors import InvalidInput
 from ..lake.limits import VECTOR_SEGMENT_BYTES
 from ..lake.schema import decode_schema
 from ..lake.table_index import IndexSegment, TableIndex, segment_path
 from .compaction import merged, started
 from .segment_files import scratch_folder, uploaded
 from .table_part import Beside, Part, built_part, loose_part, write_part
-from .table_rows import LeftOut, TableRows, joined
+from .table_rows import TableRows, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,24 +72,16 @@ def extended(
     *,
     progress: Progress,
     threads: int,
-    strict: bool = False,
 ) -> TableIndex:
     """Cover all of a table's files: segments of those that none covers, some joined with older ones, some dropped.
 
-    ``strict``: InvalidInput when a row has no vector that can be searched for. What ``progress`` raises ends the work,
-    and nothing is left but objects that no version names. One segment's rows are in memory at a time, twice.
+    What ``progress`` raises ends the work, and nothing is left but objects that no version names. One segment's rows
+    are in memory at a time, twice.
     """
     covered = opened.covered(table, index.segments)
     stays = {part.path: (part, files) for part, files in covered.parts}
-    maker, made, wrong = _Maker(store, opened, table, index.index_id, threads, progress), [], LeftOut()
-    for group in (*_groups(opened, table, covered.left, index.next_number, progress), None):
-        if group is not None:
-            wrong = wrong.plus(group.wrong)
-            if strict and wrong.rows:
-                raise InvalidInput(
-                    f"of column {index.column!r} of table {table.name!r}, {wrong}; mend or delete these rows, or say "
-                    "skip_invalid=True to leave them out of the index: no search finds them then"
-                )
+    maker, made = _Maker(store, opened, table, index.index_id, threads, progress), []
+    for group in chain(_groups(opened, table, covered.left, index.next_number, progress), [None]):
         parts = list(stays.values())
         counted = [(len(part.unit), sum(len(part.rows_of(file_id)) for file_id in files)) for part, files in parts]
         fresh = 0 if group is None else len(group.rows.ids)
@@ -108,33 +99,28 @@ def extended(
 
 
 class _Group(NamedTuple):
-    """New rows for one segment, the numbers of their files, and rows of these without a vector."""
+    """New rows for one segment, and the numbers of their files."""
 
     rows: TableRows
     numbers: Mapping[str, int]
-    wrong: LeftOut
 
 
 def _groups(
     opened: OpenIndex, table: OwnedTable, files: Sequence[str], next_number: int, progress: Progress
 ) -> Iterator[_Group]:
     """The rows of files, as many files together as make one segment."""
-    waiting: list[tuple[str, int, TableRows, LeftOut]] = []
+    waiting: dict[str, TableRows] = {}
+    numbers: dict[str, int] = {}
     for done, file_id in enumerate(files):
         progress(f"reading {table.name}", done, len(files))
-        rows, wrong = opened.rows_of(table, file_id, next_number + done)
-        if waiting and sum(some.nbytes for _, _, some, _ in waiting) + rows.nbytes > VECTOR_SEGMENT_BYTES:
-            yield _group(waiting)
-            waiting = []
-        waiting.append((file_id, next_number + done, rows, wrong))
+        rows = opened.rows_of(table, file_id, next_number + done)
+        if waiting and sum(some.nbytes for some in waiting.values()) + rows.nbytes > VECTOR_SEGMENT_BYTES:
+            yield _Group(joined(list(waiting.values())), numbers)
+            waiting, numbers = {}, {}
+        waiting[file_id], numbers[file_id] = rows, next_number + done
     if waiting:
         progress(f"reading {table.name}", len(files), len(files))
-        yield _group(waiting)
-
-
-def _group(parts: list[tuple[str, int, TableRows, LeftOut]]) -> _Group:
-    wrong = reduce(LeftOut.plus, (wrong for _, _, _, wrong in parts))
-    return _Group(joined([rows for _, _, rows, _ in parts]), {name: number for name, number, _, _ in parts}, wrong)
+        yield _Group(joined(list(waiting.values())), numbers)
 
 
 def _most_rows(opened: OpenIndex, group: _Group | None, parts: Sequence[tuple[Part, list[str]]]) -> int:

@@ -35,6 +35,10 @@ def test_vectors_that_cannot_be_are_told(db: Any) -> None:
     db.create_index("docs", "embedding", metric="cosine", skip_invalid=True)
     assert db.search("docs", np.float32([1, 1]))["id"].to_pylist() == [7, 0]
     assert db.indexes()["unsearchable_rows"].to_pylist() == [7]
+    db.drop_index("docs")
+    db.delete("docs", "id NOT IN (0, 7)")
+    db.create_index("docs", "embedding", metric="cosine")
+    assert db.search("docs", np.float32([1, 1]))["id"].to_pylist() == [7, 0]
 
 
 def test_later_rows_without_a_sound_vector_are_left_out_and_counted(db: Any) -> None:

@@ -57,11 +57,17 @@ def test_which_segments_are_joined(fresh: int, segments: list[Any], most: int, w
 def test_many_small_files_make_several_segments_if_they_must(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for first in range(0, 200, 50):
         db.write("docs", docs(first, 50), mode="append" if first else "create")
-    monkeypatch.setattr(table_upkeep, "VECTOR_SEGMENT_BYTES", 12_000)
-    db.create_index("docs", "embedding", tenant="team", attributes=["tags"])
+    stages: list[str] = []
+
+    def note(stage: str, done: int, total: int) -> None:
+        stages.append(stage.partition(" ")[0])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table_upkeep, "VECTOR_SEGMENT_BYTES", 12_000)
+        db.create_index("docs", "embedding", tenant="team", attributes=["tags"], progress=note)
+    assert stages.index("indexing") < len(stages) - 1 - stages[::-1].index("reading"), "not all is read at first"
     assert db.indexes()["segments"].to_pylist()[0] > 1
     check(db, tenant=lakelet.ALL_TENANTS, where="list_contains(tags, 'odd')")
-    monkeypatch.undo()
     db.write("docs", docs(200, 100), mode="append")
     db.update_index("docs")
     assert db.indexes()["segments"].to_pylist() == [1]
