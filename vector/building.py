@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -10,6 +11,7 @@ import numpy as np
 from .background import shared_out
 from .budget import fitted, true_neighbours
 from .codes import encode
+from .fine import Fine, coded_finely, depth_fitted
 from .graph import linked, walks_fitted
 from .matching import frozen
 from .metrics import Metric
@@ -42,6 +44,8 @@ class Settings(NamedTuple):
     threads: int
     graph: bool = False
     schema: pa.Schema | None = None
+    bits: int | None = None
+    keep_vectors: bool = True
 
 
 def mean_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -93,7 +97,18 @@ def built(
         links, starts = linked(placed, metric, settings.seed, settings.threads)
         graph = walks_fitted(rows, links, starts, budget, partial(true_neighbours, rows), settings.seed)
     columns = {} if attributes is None else frozen(attributes.take(order))
+    if settings.bits is not None:
+        rows = _finely(rows, settings.bits, settings)
     return Segment(rows, id_order, postings, budget, graph, columns), position
+
+
+def _finely(rows: Rows, bits: int, settings: Settings) -> Rows:
+    """The rows with fine codes, and without vectors if these are not to be kept."""
+    part, records = coded_finely(rows.vectors, bits, settings.seed, settings.threads)
+    neighbours = partial(true_neighbours, rows, threads=settings.threads)
+    depth = depth_fitted(rows, part, records, neighbours, settings.seed)
+    vectors = rows.vectors if settings.keep_vectors else rows.vectors[:0].copy()
+    return replace(rows, vectors=vectors, fine=Fine(part, records, depth))
 
 
 def _word(metric: Metric) -> str:

@@ -77,7 +77,7 @@ def merged(work: Work, settings: Settings) -> tuple[Segment, list[NDArray[np.int
     total = sum(map(len, work.kept))
     if total == 0:
         return None
-    vectors = np.concatenate([unit.rows.vectors[kept] for unit, kept in zip(work.units, work.kept, strict=True)])
+    vectors = np.concatenate([unit.rows.vectors_at(kept) for unit, kept in zip(work.units, work.kept, strict=True)])
     ids = np.concatenate([unit.rows.ids[kept] for unit, kept in zip(work.units, work.kept, strict=True)])
     first, row_of = 0, []
     codes, rows = [np.empty(0, np.int32)], [np.empty(0, np.int64)]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "call_at",
     "dot",
     "estimate",
     "estimate_four",
@@ -357,6 +358,19 @@ def _put(kind: Any, lanes: Any) -> Any:
     return intrinsic(typed)
 
 
+def _call_at(  # the names are those that Numba checks calls against
+    typing: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any
+) -> Any:
+    """Call the C function of seven int64 at an address, which a kernel need not know when it is compiled."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(I64, [I64] * 7)
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+    return types.int64(*(types.intp,) * 8), generate
+
+
+call_at: Any = intrinsic(_call_at)
 estimate: Any = intrinsic(_estimate)
 estimate_four: Any = intrinsic(_estimate_four)
 float_at: Any = intrinsic(_float_at)
