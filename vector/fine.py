@@ -116,7 +116,7 @@ def depth_fitted(
     ``neighbours(positions, queries)`` are the indexes into ``positions`` of each query row's true neighbours.
     """
     count = len(rows.ids)
-    if count < 10 * SAMPLE_QUERIES:
+    if count < 4 * SAMPLE_QUERIES:
         return USUAL_DEPTH
     everything = np.arange(count, dtype=np.uint32)
     queries = np.sort(np.random.default_rng(seed).choice(count, SAMPLE_QUERIES, replace=False))

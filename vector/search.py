@@ -31,6 +31,8 @@ __all__ = ["Search", "Selector", "Step", "nothing_found"]
 
 Selector: TypeAlias = int | Predicate
 """What is searched: the code of a list, or a predicate over tenants."""
+_List: TypeAlias = "tuple[Unit, Selector, Posting, Matches | None]"
+"""A list of a unit, and those of its rows that fulfil the condition, if there is one."""
 DEEPER: Final = 1.25
 """Rows scored where codes alone rank: what these lose, no vector makes good."""
 
@@ -67,17 +69,18 @@ class Search(NamedTuple):
         self, queries: NDArray[np.float32], best_ids: NDArray[np.int64], best_distances: NDArray[np.float32]
     ) -> None:
         """Offer all rows that are searched for to the k nearest of each query."""
-        for found in self._lists():
-            fine = found.unit.rows.fine
-            few = 0 if fine is None or (self.exact and self.rerank) else fine.few(self.k, self.ef)
-            if not few or (self.rerank and found.rows <= few):
+        for unit, selector, posting, matches in self._lists():
+            found, fine = (unit, selector, posting, matches), unit.rows.fine
+            if fine is None or (self.exact and self.rerank):
                 self._offer(found, queries, best_ids, best_distances)
             elif not self.rerank:
                 self._offer(found, queries, best_ids, best_distances, self.k)
+            elif (few := fine.few(self.k, self.ef)) >= (posting.rows if matches is None else matches.rows):
+                self._offer(found, queries, best_ids, best_distances)
             else:  # the best by codes, of which vectors tell the nearest
                 places, apart = nothing_found(len(queries), few)
                 self._offer(found, queries, places, apart, few)
-                rank_each(queries, found.unit.rows.table, places, best_ids, best_distances)
+                rank_each(queries, unit.rows.table, places, best_ids, best_distances)
 
     def _offer(
         self,
@@ -88,16 +91,17 @@ class Search(NamedTuple):
         few: int = 0,
     ) -> None:
         """Offer the rows of a list to the k nearest of each query; with ``few`` by fine codes, to the few nearest."""
-        plan = self._plan(*found, few=few)
+        unit, selector, posting, matches = found
+        plan = self._plan(unit, selector, posting, matches, few=few)
         if plan.way is not Way.GRAPH:
             self._search(found, plan, queries, best_ids, best_distances, few)
             return
-        unit, _, posting, matches = found
-        wanted, share = EVERY if matches is None else matches.words, found.rows / posting.rows
-        look = self._look(unit, few)
-        left = np.flatnonzero(unit.search_graph(queries, plan, wanted, share, best_ids, best_distances, look))
+        wanted = EVERY if matches is None else matches.words
+        share = (posting.rows if matches is None else matches.rows) / posting.rows
+        best = best_ids, best_distances
+        left = np.flatnonzero(unit.search_graph(queries, plan, wanted, share, *best, self._look(unit, few)))
         if len(left):  # where the walk went astray
-            plan = self._plan(*found, walking=False, few=few)
+            plan = self._plan(unit, selector, posting, matches, walking=False, few=few)
             ids, distances = best_ids[left], best_distances[left]
             self._search(found, plan, queries[left], ids, distances, few)
             best_ids[left], best_distances[left] = ids, distances
@@ -122,16 +126,18 @@ class Search(NamedTuple):
         else:
             packed = unit.match_records(matches) if plan.way is Way.CODES else NOT_PACKED
             listed = Posting(matches.listed, matches.added)
-        unit.rows.search(queries, listed, plan, split, packed, best_ids, best_distances, wanted, self._look(unit, few))
+        look = self._look(unit, few) if few else None
+        unit.rows.search(queries, listed, plan, split, packed, best_ids, best_distances, wanted, look)
 
     def steps(self) -> list[Step]:
         """How it goes, list by list."""
-        steps = []
-        for found in self._lists():
-            way, candidates, budget_rows, cost, _ = self._plan(*found)
-            kind = "segment" if isinstance(found.unit, Segment) else "delta"
-            steps.append(Step(kind, found.posting.rows, found.rows, way.value, budget_rows, candidates, cost))
-        return steps
+        found = []
+        for unit, selector, posting, matches in self._lists():
+            way, candidates, budget_rows, cost, _ = self._plan(unit, selector, posting, matches)
+            kind = "segment" if isinstance(unit, Segment) else "delta"
+            rows = posting.rows if matches is None else matches.rows
+            found.append(Step(kind, posting.rows, rows, way.value, budget_rows, candidates, cost))
+        return found
 
     def _lists(self) -> Iterator[_List]:
         """The lists with rows in them that fulfil the condition, if there is one."""
@@ -141,11 +147,11 @@ class Search(NamedTuple):
                 if not posting.rows:
                     continue
                 if self.bound is None:
-                    yield _List(unit, selector, posting, None)
+                    yield unit, selector, posting, None
                     continue
                 matches = unit.matches(selector, posting, self.bound)
                 if matches.rows:
-                    yield _List(unit, selector, posting, matches)
+                    yield unit, selector, posting, matches
 
     def _plan(
         self,
@@ -183,20 +189,6 @@ class Search(NamedTuple):
         """What ranks rows in place of vectors, made anew for every array of queries; None if vectors do."""
         fine = unit.rows.fine
         return Look(unit.rows, fine, by_place=self.rerank) if few and fine is not None else None
-
-
-class _List(NamedTuple):
-    """A list of a unit, and those of its rows that fulfil the condition, if there is one."""
-
-    unit: Unit
-    selector: Selector
-    posting: Posting
-    matches: Matches | None
-
-    @property
-    def rows(self) -> int:
-        """How many are searched."""
-        return self.posting.rows if self.matches is None else self.matches.rows
 
 
 def nothing_found(queries: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

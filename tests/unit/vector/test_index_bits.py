@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ WAYS: list[dict[str, Any]] = [{}, {"rerank": False}, {"rerank": False, "exact": 
 def clustered(rows: int, seed: int) -> Array:
     """Rows about some centres, of falling variance along axes of their own."""
     same, random = np.random.default_rng(1), np.random.default_rng(seed)
-    centres, turn = 2 * same.normal(size=(40, DIM)), np.linalg.qr(same.normal(size=(DIM, DIM)))[0]
+    centres, turn = 0.4 * same.normal(size=(40, DIM)), np.linalg.qr(same.normal(size=(DIM, DIM)))[0]
     around = random.normal(size=(rows, DIM)) * np.arange(1, DIM + 1) ** -0.7
     return ((centres[random.integers(0, 40, rows)] + around) @ turn).astype(np.float32)
 
@@ -60,7 +62,7 @@ def answers(index: VectorIndex, ways: list[dict[str, Any]] = WAYS) -> list[Any]:
 
 
 def segment_of(index: VectorIndex) -> Segment:
-    (unit,) = index._units.now
+    unit = index._units.now[0]
     assert isinstance(unit, Segment)
     return unit
 
@@ -135,6 +137,18 @@ def test_rows_are_never_nearer_than_nothing() -> None:
         assert (apart < 1e-5).all()
 
 
+def test_kernels_of_codes_are_compiled_for_those_who_ask() -> None:
+    told = """if True:
+        from lakelet.vector import fine_rank, index, osq_kernels
+        index.VectorIndex(4)
+        assert not osq_kernels.fill_tables.signatures and not fine_rank.ranker.cache_info().currsize
+        index.VectorIndex(4, bits=2)
+        assert osq_kernels.fill_tables.signatures and fine_rank.ranker.cache_info().currsize
+    """
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 # --- memory, merges, files -----------------------------------------------------------------------------------------
 
 
@@ -142,7 +156,9 @@ def test_memory_tells_codes_from_vectors(kept: VectorIndex, codes_alone: VectorI
     assert kept.memory()["vectors"] == 4 * DIM * ROWS
     assert codes_alone.memory()["vectors"] == 0
     for index, bits in ((kept, 4), (codes_alone, 6)):
-        assert bits * DIM * ROWS / 8 <= index.memory()["quantised"] < bits * DIM * ROWS / 8 + 20_000
+        fine = segment_of(index).rows.fine
+        assert fine is not None
+        assert index.memory()["quantised"] == bits * DIM * ROWS / 8 + fine.part.nbytes
     assert made().memory()["quantised"] == 0
     assert kept.memory()["total"] == sum(value for what, value in kept.memory().items() if what != "total")
 
