@@ -1,6 +1,6 @@
 """What does an index keep of its recall and its speed when it ranks rows by so many bits a dimension?
 
-    python benchmarks/quantised_search.py FOLDER [--rows 200000] [--queries 500] [--bits 4 1 2 8] [--merges 3]
+    python benchmarks/quantised_search.py FOLDER [--rows 200000] [--queries 500] [--bits 4 1 2 8] [--skip parts]
 
 FOLDER holds what ``real_vectors.py`` prepared. One index without bits and one for each number of bits hold the same
 rows, and are asked the same queries, rows held out, for their 10 nearest, of all rows and of those of a condition on a
@@ -9,7 +9,8 @@ queries each, for several rounds; a figure is the median over all rounds of sing
 what it is of the index without bits in the same run. Bytes a row of codes are those of the first pass, of the bits, and
 of what reads them.
 
-The last table merges an index that keeps no vectors again and again, so that codes are made of codes.
+The last table is of indexes that keep no vectors, whose rows came in parts that were merged, so that some codes are made
+of what older ones tell.
 
 Writes results/quantised_search.md; leaves with 1 when 4 bits find less than 0.90 alone, or take more than a sixth of
 the bytes of float32.
@@ -35,7 +36,7 @@ from machine import Stopwatch, markdown_table
 
 Array = np.ndarray[Any, Any]
 SEED, K, ROUNDS, PART = 20_240_621, 10, 3, 50
-PERCENTS = (100, 10, 1)
+PERCENTS, PARTS = (100, 10, 1), (1, 4, 16)
 RECALL_ALONE, SHARE_OF_FLOAT32 = 0.90, 1 / 6
 
 
@@ -83,20 +84,18 @@ def compared(indexes: dict[str, VectorIndex], queries: Array, percent: int) -> d
     return {name: (recall(found[name], truth), float(np.median(times[name])) / 1000) for name in ways}
 
 
-def merged(rows: Array, queries: Array, truth: Array, bits: int, merges: int) -> list[tuple[object, ...]]:
-    """Recall and seconds after every merge of an index that keeps no vectors."""
-    index = VectorIndex(rows.shape[1], bits=bits, keep_vectors=False, seed=1)
-    cut = len(rows) - 2 * merges
-    with Stopwatch() as watch:
-        index.add(rows[:cut])
+def in_parts(rows: Array, queries: Array, truth: Array, bits: int) -> list[tuple[object, ...]]:
+    """Recall and seconds of an index that keeps no vectors, by how many parts its rows come in."""
     lines: list[tuple[object, ...]] = []
-    for turn in range(merges + 1):
-        if turn:
-            index.add(rows[cut + 2 * turn - 2 : cut + 2 * turn])
-            with Stopwatch() as watch:
-                index.optimize()
+    for parts in PARTS:
+        index = VectorIndex(rows.shape[1], bits=bits, keep_vectors=False, seed=1)
+        with Stopwatch() as watch:
+            for part in np.array_split(rows, parts):
+                index.add(part)
+            index.wait()
+            index.optimize()
         found, _ = index.search(queries, K, exact=True)
-        lines.append((bits, turn, recall(found, truth), watch.seconds))
+        lines.append((bits, parts, recall(found, truth), watch.seconds))
         print(" ", lines[-1], flush=True)
     return lines
 
@@ -109,7 +108,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--bits", type=int, nargs="+", default=(4, 1, 2, 8))
-    parser.add_argument("--merges", type=int, default=3)
+    parser.add_argument("--skip", nargs="*", default=(), choices=("parts",))
     parser.add_argument("--no-results", action="store_true", help="print alone")
     given = parser.parse_args()
     vectors = np.array(real_vectors.load(given.folder, given.set)[: given.rows + given.queries])
@@ -134,7 +133,7 @@ def main() -> int:
             fine = found["4 bits, codes alone"][0] >= RECALL_ALONE
     fine &= all(size[4] >= 1 / SHARE_OF_FLOAT32 for size in sizes if size[0] == "4 bits")
     truth, _ = indexes["none"].search(queries, K, exact=True)
-    again = [line for bits in given.bits if given.merges for line in merged(rows, queries, truth, bits, given.merges)]
+    again = [line for bits in given.bits if not given.skip for line in in_parts(rows, queries, truth, bits)]
     columns = (
         "bits",
         "vectors",
@@ -148,7 +147,7 @@ def main() -> int:
     sections = [
         f"{told}:\n\n{markdown_table(columns, sizes)}",
         markdown_table(("matching", "bits", "recall", "µs a query", "times"), lines),
-        "Without vectors:\n\n" + markdown_table(("bits", "merges", "recall, exact", "s"), again),
+        "Without vectors:\n\n" + markdown_table(("bits", "parts", "recall, exact", "s"), again),
     ]
     print("\n\n".join(sections))
     if not given.no_results:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .segment import Rows
 
-__all__ = ["Fine", "Look", "coded_finely", "depth_fitted"]
+__all__ = ["USUAL_DEPTH", "Fine", "Look", "coded_finely", "depth_fitted"]
 
 CODED_ROWS: Final = 8 * BLOCK_ROWS
 """Rows that a thread codes at a time."""
@@ -32,7 +32,7 @@ RECALL: Final = 0.99
 """Of what was ranked by codes, among the rows compared by vectors."""
 LEAST_DEPTH, MOST_DEPTH = 1.5, 10.0
 USUAL_DEPTH: Final = 3.0
-"""Where there are too few rows to fit it on."""
+"""Where it is not fitted: few rows, or no vectors to compare."""
 DEEP_K: Final = 100
 """Rows beyond k are in proportion to k up to this, for the order of far neighbours errs by no more of them."""
 
@@ -95,13 +95,16 @@ class Look:
         self.table[RANKER], self.table[LOOK] = ranker().address, self.fields.ctypes.data
 
 
-def coded_finely(vectors: NDArray[np.float32], bits: int, seed: int, threads: int) -> tuple[Part, NDArray[np.uint8]]:
-    """Axes and cells for ``vectors``, float32 (n, dim), and the records of these."""
+def coded_finely(
+    vectors: NDArray[np.float32], bits: int, seed: int, threads: int, part: Part | None = None
+) -> tuple[Part, NDArray[np.uint8]]:
+    """Axes and cells for ``vectors``, float32 (n, dim), learnt now if there is no ``part`` yet, and their records."""
     rows = len(vectors)
-    osq = trained(vectors, np.array([0, rows]), bits=bits, seed=seed, threads=threads)
-    bounds = np.append(np.arange(0, rows, CODED_ROWS), rows)
-    blocks = Osq(osq.parts * (len(bounds) - 1), osq.record_bytes)
-    return osq.parts[0], encoded(blocks, vectors, bounds, threads=threads)[0]
+    if part is None:
+        part = trained(vectors, np.array([0, rows]), bits=bits, seed=seed, threads=threads).parts[0]
+    bounds = np.append(np.arange(0, rows, CODED_ROWS), rows)  # the same part for all, so that threads share them
+    blocks = Osq((part,) * (len(bounds) - 1), -(-bits * vectors.shape[1] // 8))
+    return part, encoded(blocks, vectors, bounds, threads=threads)[0]
 
 
 def depth_fitted(

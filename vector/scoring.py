@@ -14,7 +14,7 @@ from .bitmaps import count as count_in
 from .bitmaps import rows_of
 from .candidates import keep_least, offer
 from .codes import quantise, query_length
-from .simd import call_at, dot, estimate, estimate_four, float_at, pointer, prefetch, squared, uint_at
+from .simd import call_ranker, dot, estimate, estimate_four, float_at, pointer, prefetch, squared, uint_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,8 +144,7 @@ def rank(
     Or by what their fine codes tell of these, where the table says so.
     """
     if table[RANKER] != 0:
-        best, apart, k = best_ids.ctypes.data, best_distances.ctypes.data, best_ids.shape[0]
-        call_at(table[RANKER], table.ctypes.data, query, places.ctypes.data, count, best, apart, k)
+        call_ranker(table[RANKER], table, query, places, count, best_ids, best_distances)
         return
     dim, vectors, metric = table[DIM], table[VECTORS], table[METRIC]
     row_bytes = dim * 4

@@ -69,8 +69,9 @@ class Search(NamedTuple):
         self, queries: NDArray[np.float32], best_ids: NDArray[np.int64], best_distances: NDArray[np.float32]
     ) -> None:
         """Offer all rows that are searched for to the k nearest of each query."""
-        for unit, selector, posting, matches in self._lists():
-            found, fine = (unit, selector, posting, matches), unit.rows.fine
+        for found in self._lists():
+            unit, _, posting, matches = found
+            fine = unit.rows.fine
             if fine is None or (self.exact and self.rerank):
                 self._offer(found, queries, best_ids, best_distances)
             elif not self.rerank:
@@ -92,7 +93,7 @@ class Search(NamedTuple):
     ) -> None:
         """Offer the rows of a list to the k nearest of each query; with ``few`` by fine codes, to the few nearest."""
         unit, selector, posting, matches = found
-        plan = self._plan(unit, selector, posting, matches, few=few)
+        plan = self._plan(unit, selector, posting, matches, True, few)
         if plan.way is not Way.GRAPH:
             self._search(found, plan, queries, best_ids, best_distances, few)
             return
@@ -101,7 +102,7 @@ class Search(NamedTuple):
         best = best_ids, best_distances
         left = np.flatnonzero(unit.search_graph(queries, plan, wanted, share, *best, self._look(unit, few)))
         if len(left):  # where the walk went astray
-            plan = self._plan(unit, selector, posting, matches, walking=False, few=few)
+            plan = self._plan(unit, selector, posting, matches, False, few)
             ids, distances = best_ids[left], best_distances[left]
             self._search(found, plan, queries[left], ids, distances, few)
             best_ids[left], best_distances[left] = ids, distances

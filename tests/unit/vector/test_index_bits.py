@@ -14,6 +14,7 @@ import pytest
 from lakelet.lake.errors import Corrupt, InvalidInput
 from lakelet.vector import container, planner
 from lakelet.vector.index import VectorIndex
+from lakelet.vector.predicates import Tenant
 from lakelet.vector.segment import Segment
 
 Array = np.ndarray[Any, Any]
@@ -175,6 +176,21 @@ def test_merges_make_codes_of_codes(truth: Array) -> None:
     assert len(index) == len(segment_of(index)) == ROWS // 2
     found, _ = index.search(QUERIES, 10)
     assert (found % 2 == 1).all()
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+def test_a_merge_into_a_larger_segment_takes_nothing_off(metric: str) -> None:
+    index = VectorIndex(DIM, metric, bits=3, keep_vectors=False, threads=1)
+    index.add(BASE)
+    before = index.search(QUERIES, 10, exact=True)
+    index.add(BASE[:20] + 100, np.arange(20_000, 20_020), "b")
+    index.delete(np.arange(20_000, 20_020))
+    index.add(-100 - BASE[:9], np.arange(20_000, 20_009), "b")
+    index.optimize()
+    assert len(segment_of(index)) == ROWS + 9
+    after = index.search(QUERIES, 10, ~Tenant("b"), exact=True)
+    np.testing.assert_allclose(after[1], before[1], atol=1e-2)
+    assert recall(after[0], before[0]) > 0.99
 
 
 @pytest.mark.parametrize("mmap", [True, False])
