@@ -9,8 +9,8 @@ queries each, for several rounds; a figure is the median over all rounds of sing
 what it is of the index without bits in the same run. Bytes a row of codes are those of the first pass, of the bits, and
 of what reads them.
 
-The last table is of indexes that keep no vectors, whose rows came in parts that were merged, so that some codes are made
-of what older ones tell.
+The last table is of indexes that keep no vectors, whose rows came in parts that were merged, so that some codes are
+made of what older ones tell.
 
 Writes results/quantised_search.md; leaves with 1 when 4 bits find less than 0.90 alone, or take more than a sixth of
 the bytes of float32.
