@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-__all__ = ["compiled", "inlined"]
+__all__ = ["called_back", "compiled", "inlined"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -22,6 +22,14 @@ def compiled(function: _F) -> _F:
         return cast("_F", numba.njit(nogil=True, cache=True)(function))
     except RuntimeError:  # neither the source's folder nor the user's cache can be written
         return cast("_F", numba.njit(nogil=True)(function))
+
+
+def called_back(function: Callable[..., Any], signature: Any) -> Any:
+    """The function compiled at once, for callers that know its address alone; cached as by :func:`compiled`."""
+    try:
+        return numba.cfunc(signature, cache=True)(function)
+    except RuntimeError:
+        return numba.cfunc(signature)(function)
 
 
 def inlined(function: _F) -> _F:

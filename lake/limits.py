@@ -71,6 +71,8 @@ ACCESS_FETCH_OBJECTS: Final = 256
 # Vectors
 VECTOR_DIMENSIONS: Final = 16_384
 """Most dimensions of a vector."""
+VECTOR_BITS: Final = 8
+"""Most bits of a dimension in codes that stand in for vectors."""
 VECTOR_K: Final = 16_384
 """Most neighbours, or candidates, of one query."""
 VECTOR_DELTA_ROWS: Final = 4_096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -10,6 +11,7 @@ import numpy as np
 from .background import shared_out
 from .budget import fitted, true_neighbours
 from .codes import encode
+from .fine import USUAL_DEPTH, Fine, coded_finely, depth_fitted
 from .graph import linked, walks_fitted
 from .matching import frozen
 from .metrics import Metric
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .codes import CodeLayout
+    from .osq import Part
 
 __all__ = ["Pairs", "Settings", "built", "mean_of"]
 
@@ -42,6 +45,8 @@ class Settings(NamedTuple):
     threads: int
     graph: bool = False
     schema: pa.Schema | None = None
+    bits: int | None = None
+    keep_vectors: bool = True
 
 
 def mean_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -57,11 +62,12 @@ def built(
     settings: Settings,
     grown: tuple[Tree, NDArray[np.int64]] | None = None,
     attributes: pa.Table | None = None,
+    part: Part | None = None,
 ) -> tuple[Segment, NDArray[np.int64]]:
     """A segment of ``vectors``, float32 (n, dim), with the grants of their rows; and each row's position, int64 (n,).
 
     ``grown``: a tree for these rows and its order, where one was grown from another; else one is trained.
-    ``attributes`` of the rows, if the index has some.
+    ``attributes`` of the rows, if the index has some; ``part``: axes and cells for their fine codes, if not new ones.
     """
     metric = settings.metric
     trained, order = grown or train(
@@ -93,7 +99,18 @@ def built(
         links, starts = linked(placed, metric, settings.seed, settings.threads)
         graph = walks_fitted(rows, links, starts, budget, partial(true_neighbours, rows), settings.seed)
     columns = {} if attributes is None else frozen(attributes.take(order))
+    if settings.bits is not None:
+        rows = _finely(rows, settings.bits, settings, part)
     return Segment(rows, id_order, postings, budget, graph, columns), position
+
+
+def _finely(rows: Rows, bits: int, settings: Settings, part: Part | None) -> Rows:
+    """The rows with fine codes, and without vectors if these are not to be kept."""
+    part, records = coded_finely(rows.vectors, bits, settings.seed, settings.threads, part)
+    if not settings.keep_vectors:
+        return replace(rows, vectors=rows.vectors[:0].copy(), fine=Fine(part, records, USUAL_DEPTH))
+    neighbours = partial(true_neighbours, rows, threads=settings.threads)
+    return replace(rows, fine=Fine(part, records, depth_fitted(rows, part, records, neighbours, settings.seed)))
 
 
 def _word(metric: Metric) -> str:

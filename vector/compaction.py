@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .osq import Part
     from .tree import Tree
 
 __all__ = ["Unit", "Work", "chosen", "merged", "published", "started"]
@@ -77,7 +78,7 @@ def merged(work: Work, settings: Settings) -> tuple[Segment, list[NDArray[np.int
     total = sum(map(len, work.kept))
     if total == 0:
         return None
-    vectors = np.concatenate([unit.rows.vectors[kept] for unit, kept in zip(work.units, work.kept, strict=True)])
+    vectors = np.concatenate([unit.rows.vectors_at(kept) for unit, kept in zip(work.units, work.kept, strict=True)])
     ids = np.concatenate([unit.rows.ids[kept] for unit, kept in zip(work.units, work.kept, strict=True)])
     first, row_of = 0, []
     codes, rows = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
@@ -97,7 +98,7 @@ def merged(work: Work, settings: Settings) -> tuple[Segment, list[NDArray[np.int
         parts = [table_of(unit.columns, kept) for unit, kept in zip(work.units, work.kept, strict=True)]
         attributes = pa.concat_tables(parts).combine_chunks()
     pairs = np.concatenate(codes), np.concatenate(rows)
-    segment, position = built(vectors, ids, pairs, settings, grown, attributes)
+    segment, position = built(vectors, ids, pairs, settings, grown, attributes, _inherited(work, total))
     return segment, [np.where(row >= 0, position[row], -1) for row in row_of]
 
 
@@ -123,6 +124,18 @@ def _grown(
         leaf_rows=SHORT_LIST_ROWS,
         seed=settings.seed,
         threads=settings.threads,
+    )
+
+
+def _inherited(work: Work, total: int) -> Part | None:
+    """How the rows of the largest segment are coded, if it brings enough of them and has no vectors.
+
+    By their own axes and cells the vectors that codes stand for are coded as before, so that a merge takes nothing off.
+    """
+    largest = max(range(len(work.units)), key=lambda i: len(work.kept[i]))
+    rows = work.units[largest].rows
+    return (
+        None if rows.fine is None or rows.whole or len(work.kept[largest]) < INHERIT_SHARE * total else rows.fine.part
     )
 
 

@@ -168,7 +168,9 @@ class Folder:
                 raise InvalidInput(f"{self.path} holds {name} and no index; name an empty folder, or a new one")
 
 
-def refuse_other(settings: Settings, path: str, dim: Any, metric: Any, attributes: Any) -> None:
+def refuse_other(
+    settings: Settings, path: str, dim: Any, metric: Any, attributes: Any, bits: Any, keep_vectors: Any
+) -> None:
     """InvalidInput if an index that was found is another than the one that was asked for; None asks for nothing."""
     wanted: list[tuple[str, Any, Any]] = []
     if dim is not None:
@@ -177,6 +179,10 @@ def refuse_other(settings: Settings, path: str, dim: Any, metric: Any, attribute
         wanted.append(("metric", settings.metric.name.lower(), metric_named(metric).name.lower()))
     if not nothing_given(attributes):
         wanted.append(("attributes", _shown(settings.schema), _shown(declared(attributes))))
+    if bits is not None:
+        wanted.append(("bits", settings.bits, bits))
+    if keep_vectors is not None:
+        wanted.append(("keep_vectors", settings.keep_vectors, keep_vectors))
     for what, found, expected in wanted:
         if found != expected:
             raise InvalidInput(f"{path} holds an index with {what} {found!r}; expected {expected!r}")

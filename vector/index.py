@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..lake.errors import InvalidInput
-from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS
+from ..lake.limits import VECTOR_BITS, VECTOR_BULK_ROWS, VECTOR_DIMENSIONS
 from .attributes import declared, given, nothing_given
 from .building import Settings
 from .codes import layout
@@ -41,6 +41,7 @@ __all__ = ["Step", "TenantUsage", "VectorIndex"]
 MEMORY: Final = [
     "vectors",
     "codes",
+    "quantised",
     "ids",
     "live",
     "tree",
@@ -67,7 +68,9 @@ class VectorIndex:
     ``dim`` of every vector; ``metric`` "l2" (squared Euclid), "cosine" (1 - cos) or "ip" (minus the inner product):
     smaller is nearer. ``attributes`` that conditions may name, as {"year": "int64", "lang": "string"}; the types are
     those of :func:`.attributes.declared`. ``graph`` keeps the links of an HNSW graph as well, for searches over all or
-    many rows. ``seed`` of everything random. ``threads`` for building, all processors if None.
+    many rows. ``bits``, 1 to 8 a dimension in the mean: codes that rank rows in place of their vectors, of which a
+    search then reads the best few's alone; with ``keep_vectors=False`` rows in segments have no vectors. ``seed`` of
+    everything random. ``threads`` for building, all processors if None.
 
     Every method may be called from any thread. Searches never wait for writers; writers take turns. Rows are merged
     into segments in the background; :meth:`wait` waits for that.
@@ -80,6 +83,8 @@ class VectorIndex:
         *,
         attributes: Any = None,
         graph: bool = False,
+        bits: int | None = None,
+        keep_vectors: bool = True,
         seed: int = 0,
         threads: int | None = None,
     ) -> None:
@@ -91,10 +96,10 @@ class VectorIndex:
         if graph:
             require()
         named, schema = metric_named(metric), None if nothing_given(attributes) else declared(attributes)
-        kernels_ready(attributes=schema is not None, graph=bool(graph))
-        settings = Settings(
-            int(dim), named, layout(int(dim), seed), seed, checked_threads(threads), bool(graph), schema
-        )
+        count, kept = checked_bits(bits), checked_kept(keep_vectors, bits)
+        threads = checked_threads(threads)
+        kernels_ready(attributes=schema is not None, graph=bool(graph), bits=count is not None)
+        settings = Settings(int(dim), named, layout(int(dim), seed), seed, threads, bool(graph), schema, count, kept)
         self._hold(State.empty(settings))
 
     def _hold(self, state: State) -> None:
@@ -189,6 +194,8 @@ class VectorIndex:
         *,
         attributes: Any = None,
         graph: bool = False,
+        bits: int | None = None,
+        keep_vectors: bool | None = None,
         seed: int = 0,
         threads: int | None = None,
         mmap: bool = True,
@@ -197,18 +204,19 @@ class VectorIndex:
         """Open the index that is kept in a folder, or make one, which needs ``dim``; ``metric`` is "l2" then if None.
 
         Every change is on the disk before its call returns, and is seen by searches once it is. :meth:`close` lets
-        other processes have the folder. For an index that is there, ``dim``, ``metric`` and ``attributes`` must be its
-        own or left out (InvalidInput), and ``graph`` and ``seed`` are its own. Unavailable when it is open already, or
-        the disk refuses; Corrupt when damaged.
+        other processes have the folder. For an index that is there, ``dim``, ``metric``, ``attributes``, ``bits`` and
+        ``keep_vectors`` must be its own or left out (InvalidInput), and ``graph`` and ``seed`` are its own. Unavailable
+        when it is open already, or the disk refuses; Corrupt when damaged.
         """
         with Folder(path) as folder:
             if folder.current is not None:
                 index = cls.load(folder.snapshot(folder.current.generation), mmap, verify=verify, threads=threads)
-                refuse_other(index._settings, folder.path, dim, metric, attributes)
+                refuse_other(index._settings, folder.path, dim, metric, attributes, checked_bits(bits), keep_vectors)
             elif dim is None:
                 raise InvalidInput(f"there is no index at {folder}; say dim=… to make one")
             else:
-                index = cls(dim, metric or "l2", attributes=attributes, graph=graph, seed=seed, threads=threads)
+                more = {"attributes": attributes, "graph": graph, "bits": bits, "seed": seed, "threads": threads}
+                index = cls(dim, metric or "l2", keep_vectors=keep_vectors is None or keep_vectors, **more)
             index._durable = Durable(folder, index._state, index._run)
         return index
 
@@ -253,7 +261,8 @@ class VectorIndex:
                 f"{os.fspath(path)!r} is a folder: VectorIndex.open() opens an index that is kept in one"
             )
         contents = opened(path, mmap=mmap, verify=verify, threads=checked_threads(threads))
-        kernels_ready(attributes=contents.settings.schema is not None, graph=contents.settings.graph)
+        settings = contents.settings
+        kernels_ready(attributes=settings.schema is not None, graph=settings.graph, bits=settings.bits is not None)
         index = cls.__new__(cls)
         index._hold(State(contents))
         return index
@@ -270,6 +279,7 @@ class VectorIndex:
         *,
         ef: int | None = None,
         exact: bool = False,
+        rerank: bool | None = None,
         threads: int = 1,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The k nearest rows that a tenant may see: ids int64 (m, k), distances float32 (m, k), nearest first.
@@ -283,8 +293,13 @@ class VectorIndex:
 
         ``ef`` rows are ranked by their true distance (default: fitted for a recall of .96), and the rows scored before
         that grow with it: more finds more and takes longer. ``exact`` compares all rows. ``threads`` share a batch.
+
+        In an index with ``bits`` the ``ef`` rows are ranked by their codes, and the best few of them by their vectors
+        where these are kept. ``rerank=False`` leaves that out: order and distances are then estimates by codes.
         """
-        return self._reading().search(queries, k, tenant, where, params, ef=ef, exact=exact, threads=threads)
+        return self._reading().search(
+            queries, k, tenant, where, params, ef=ef, exact=exact, rerank=rerank, threads=threads
+        )
 
     def explain(
         self,
@@ -306,7 +321,9 @@ class VectorIndex:
         that one tenant's figures do not depend on what another does.
         """
         settings, usage = self._settings, []
-        each = 4 * settings.dim + settings.layout.record_bytes + 16
+        fine_bytes = 0 if settings.bits is None else -(-settings.bits * settings.dim // 8)
+        vector_bytes = 4 * settings.dim if settings.keep_vectors else 0
+        each = vector_bytes + fine_bytes + settings.layout.record_bytes + 16
         with self._units.lock:
             known = self._labels.known()
             for label, code in known:
@@ -320,7 +337,8 @@ class VectorIndex:
     def memory(self) -> dict[str, int]:
         """Bytes in memory by what they are for, and their total.
 
-        ``vectors`` are the raw ones, ``values`` those of attributes, ``attributes`` what conditions read instead.
+        ``vectors`` are the raw ones, ``quantised`` the codes of ``bits`` with what reads them, ``values`` those of
+        attributes, ``attributes`` what conditions read instead.
         """
         total: dict[str, int] = dict.fromkeys(MEMORY, 0)
         for unit in self._units.now:
@@ -353,3 +371,21 @@ def checked_threads(threads: Any) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise InvalidInput(f"threads {threads!r}: expected 1 or more, or None for all processors")
     return threads
+
+
+def checked_bits(bits: Any) -> int | None:
+    """The bits of a dimension; None stands for no such codes."""
+    if bits is None:
+        return None
+    if isinstance(bits, bool) or not isinstance(bits, int | np.integer) or not 1 <= bits <= VECTOR_BITS:
+        raise InvalidInput(f"bits {bits!r}: expected a whole number from 1 to {VECTOR_BITS}, or None for vectors alone")
+    return int(bits)
+
+
+def checked_kept(keep_vectors: Any, bits: Any) -> bool:
+    """Whether vectors are kept; without them there must be codes."""
+    if not isinstance(keep_vectors, bool):
+        raise InvalidInput(f"keep_vectors {keep_vectors!r}: expected True or False")
+    if not keep_vectors and bits is None:
+        raise InvalidInput("keep_vectors=False without bits leaves nothing to search; say bits=8, or fewer, as well")
+    return keep_vectors

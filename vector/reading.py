@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from .background import shared_out
 from .labels import ALL_TENANTS, PUBLIC_CODE, Label
 from .metrics import checked_vectors
 from .predicates import Predicate
-from .search import Search, Selector, Step
+from .search import Search, Selector, Step, nothing_found
 from .segment import ALL_CODE
 
 if TYPE_CHECKING:
@@ -48,13 +47,14 @@ class Reading(NamedTuple):
         *,
         ef: int | None = None,
         exact: bool = False,
+        rerank: bool | None = None,
         threads: int = 1,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As :meth:`.VectorIndex.search`."""
         wanted = checked_vectors(queries, self.settings.dim, self.settings.metric, "queries")
         _check_k(k, ef, threads)
-        search = self._search_of(tenant, where, params, k, ef, exact)
-        best_ids, best_distances = _nothing_found(len(wanted), k)
+        search = self._search_of(tenant, where, params, k, ef, exact, self._reranks(rerank))
+        best_ids, best_distances = nothing_found(len(wanted), k)
         if threads == 1 or len(wanted) < 2:
             search.run(wanted, best_ids, best_distances)
             return best_ids, best_distances
@@ -89,6 +89,7 @@ class Reading(NamedTuple):
         k: int,
         ef: int | None,
         exact: bool,
+        rerank: bool = True,
     ) -> Search:
         """InvalidInput when the tenant or the condition cannot be."""
         return Search(
@@ -100,7 +101,26 @@ class Reading(NamedTuple):
             k,
             ef,
             exact,
+            rerank,
         )
+
+    def _reranks(self, rerank: Any) -> bool:
+        """Whether true distances decide; None stands for wherever there are vectors."""
+        settings = self.settings
+        if rerank is None or rerank is settings.keep_vectors:
+            return settings.keep_vectors
+        if not isinstance(rerank, bool):
+            raise InvalidInput(f"rerank {rerank!r}: expected True, False, or None for True where vectors are kept")
+        if rerank:
+            raise InvalidInput(
+                "rerank=True needs vectors, and this index has keep_vectors=False; leave rerank out, or make the index "
+                "with keep_vectors=True"
+            )
+        if settings.bits is None:
+            raise InvalidInput(
+                "rerank=False ranks by codes of so many bits, and this index has none; say bits=4 for it"
+            )
+        return False
 
     def _selectors(self, tenant: Label | Predicate | None) -> tuple[Selector, ...]:
         """What to search for a tenant: the codes of lists, or a predicate."""
@@ -122,19 +142,6 @@ class Reading(NamedTuple):
         if where is None:
             raise InvalidInput("params without where: they are the values of a condition's $name or ?")
         return self.conditions.bound(where, params)
-
-
-def _nothing_found(queries: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k nearest of each query before any row was met, (queries, k) both."""
-    if queries == 1:  # to copy is quicker than to fill
-        ids, distances = _nothing_found_for_one(k)
-        return ids.copy(), distances.copy()
-    return np.full((queries, k), -1, np.int64), np.full((queries, k), np.inf, np.float32)
-
-
-@lru_cache(16)
-def _nothing_found_for_one(k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    return np.full((1, k), -1, np.int64), np.full((1, k), np.inf, np.float32)
 
 
 def _check_k(k: Any, ef: Any, threads: Any) -> None:

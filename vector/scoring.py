@@ -14,7 +14,7 @@ from .bitmaps import count as count_in
 from .bitmaps import rows_of
 from .candidates import keep_least, offer
 from .codes import quantise, query_length
-from .simd import dot, estimate, estimate_four, float_at, pointer, prefetch, squared, uint_at
+from .simd import call_ranker, dot, estimate, estimate_four, float_at, pointer, prefetch, squared, uint_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,11 +38,12 @@ __all__ = [
 L2: Final = 0
 INNER: Final = 1
 COSINE: Final = 2
-FIELDS: Final = 18
+FIELDS: Final = 20
 (VECTORS, RECORDS, IDS, LIVE, MEAN, SIGNS, SHIFTS, CODES, SCALE, BIAS) = range(10)
-(ROWS, DIM, DIMS, BITS, BLOCKS, TURNS, NODES, METRIC) = range(10, FIELDS)
-"""Of a unit's table: addresses of its arrays, then their sizes. A kernel takes one array in place of eighteen
-arguments, each of which would cost a search 0.15 µs; the unit keeps the arrays alive."""
+(ROWS, DIM, DIMS, BITS, BLOCKS, TURNS, NODES, METRIC, RANKER, LOOK) = range(10, FIELDS)
+"""Of a unit's table: addresses of its arrays, then their sizes; last, where a search ranks by fine codes, what does so,
+see :mod:`.fine_rank`, else 0. A kernel takes one array in place of twenty arguments, each of which would cost a search
+0.15 µs; the unit keeps the arrays alive."""
 AHEAD_ROWS: Final = 48
 """Codes are fetched so many rows ahead of the one being scored,"""
 AHEAD_VECTORS: Final = 4
@@ -138,7 +139,13 @@ def rank(
     best_ids: NDArray[np.int64],
     best_distances: NDArray[np.float32],
 ) -> None:
-    """Offer the first ``count`` places to the k nearest, by their true distances to the query at an address."""
+    """Offer the first ``count`` places to the k nearest, by their true distances to the query at an address.
+
+    Or by what their fine codes tell of these, where the table says so.
+    """
+    if table[RANKER] != 0:
+        call_ranker(table[RANKER], table, query, places, count, best_ids, best_distances)
+        return
     dim, vectors, metric = table[DIM], table[VECTORS], table[METRIC]
     row_bytes = dim * 4
     for i in range(-AHEAD_VECTORS, count):

@@ -18,6 +18,7 @@ from .copies import copied, copy_bytes, nearest_copied
 from .graph_walk import nearest_by_graph
 from .labels import PUBLIC_CODE
 from .matching import NOT_PACKED, Kept
+from .metrics import Metric
 from .planner import Fan, Way
 from .postings import NONE, FrozenPostings, Posting
 from .predicates import selected
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from .bound import Bound
     from .budget import Budget
     from .codes import CodeLayout
+    from .fine import Fine, Look
     from .graph import Graph
     from .labels import LabelTable
     from .matching import Columns, Matches
-    from .metrics import Metric
     from .nodes import Nodes
     from .planner import Plan
     from .predicates import Predicate
@@ -48,7 +49,7 @@ PACKED_SHARE = 0.5
 """Lists of more than this share of a segment's rows are not copied: they hardly lie scattered."""
 ENTRY_BYTES = 20
 """Of a short-list in a sub-tree."""
-NOT_COUNTED = ("vectors", "graph", "attributes", "values")
+NOT_COUNTED = ("vectors", "quantised", "graph", "attributes", "values")
 """Of what a segment takes, these are not bound by VECTOR_ROW_BYTES."""
 ALL_CODE = -1
 """Stands for every row, in place of a tenant's code."""
@@ -78,8 +79,8 @@ class Rows:
     """The arrays of rows that kernels read: of a segment, or of a delta up to its capacity.
 
     vectors float32 (n, dim); records uint8 (n, record_bytes), see :mod:`.codes`; ids int64 (n,); live uint8 (n,);
-    mean float32 (dim,), which the records were made about; nodes of the tree, or none. ``table`` is what kernels are
-    given.
+    mean float32 (dim,), which the records were made about; nodes of the tree, or none; fine codes, where the index has
+    bits, and then vectors may be none: (0, dim). ``table`` is what kernels are given.
     """
 
     vectors: NDArray[np.float32]
@@ -91,13 +92,14 @@ class Rows:
     metric: Metric
 
     nodes: Nodes
+    fine: Fine | None = None
     table: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         nodes, layout = self.nodes, self.layout
         arrays = (self.vectors, self.records, self.ids, self.live, self.mean, layout.signs, layout.shifts)
         addresses = [array.ctypes.data for array in (*arrays, nodes.codes, nodes.scale, nodes.bias)]
-        rows, dim = self.vectors.shape
+        rows, dim = len(self.ids), self.vectors.shape[1]
         sizes = [
             rows,
             dim,
@@ -108,7 +110,21 @@ class Rows:
             len(nodes.scale),
             int(self.metric),
         ]
-        self.table = np.array(addresses + sizes, np.int64)
+        self.table = np.array(addresses + sizes + [0, 0], np.int64)
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are vectors, not codes alone."""
+        return self.fine is None or len(self.vectors) > 0
+
+    def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors at some positions, or what codes tell of them if there are none."""
+        if self.fine is None or self.whole:
+            return self.vectors[positions]
+        found = self.fine.decoded(positions)
+        if self.metric is Metric.COSINE:
+            found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return found
 
     def search(
         self,
@@ -120,12 +136,14 @@ class Rows:
         best_ids: NDArray[np.int64],
         best_distances: NDArray[np.float32],
         wanted: NDArray[np.uint64] = EVERY,
+        look: Look | None = None,
     ) -> None:
         """Offer the rows of a posting list to the k nearest of each query; ``split`` is its base's sub-tree and
         ``packed`` what is copied of its base, if anything. ``wanted``: a bitmap over its base of
-        those that alone count, where the tree is walked.
+        those that alone count, where the tree is walked. ``look``: what ranks in place of vectors.
         """
-        table, (base, added, removed), (way, candidates, budget_rows, _, band) = self.table, posting, plan
+        table = self.table if look is None else look.table
+        (base, added, removed), (way, candidates, budget_rows, _, band) = posting, plan
         best = best_ids, best_distances
         if way is Way.COPIES:
             nearest_copied(queries, table, base, removed, packed, candidates, *best)
@@ -266,8 +284,13 @@ class Segment:
         return other
 
     def is_copied(self, selector: int | Predicate, posting: Posting) -> bool:
-        """Whether vectors of a list's base are copied once it is searched."""
-        return isinstance(selector, int) and selector != ALL_CODE and len(posting.base) <= self.copied_rows
+        """Whether vectors of a list's base are copied once it is searched; not where fine codes stand in for them."""
+        return (
+            self.rows.fine is None
+            and isinstance(selector, int)
+            and selector != ALL_CODE
+            and len(posting.base) <= self.copied_rows
+        )
 
     def copies(self, selector: int | Predicate, posting: Posting, way: Way) -> NDArray[np.uint8]:
         """What this way reads that is copied of a list's base, made now if it is bytes; none where nothing is."""
@@ -297,13 +320,14 @@ class Segment:
         share: float,
         best_ids: NDArray[np.int64],
         best_distances: NDArray[np.float32],
+        look: Look | None = None,
     ) -> NDArray[np.uint8]:
         """Offer the rows that walks meet, of those in a bitmap if there is one, a ``share`` of all; uint8 (m,): 1 for
         queries whose walk went astray, for which nothing was offered.
         """
         assert self.graph is not None, "planned only where there is one"
         links, starts, pool = self.graph.links, self.graph.starts, plan.budget_rows
-        table, best = self.rows.table, (best_ids, best_distances)
+        table, best = self.rows.table if look is None else look.table, (best_ids, best_distances)
         return nearest_by_graph(queries, table, links, starts, wanted, share, pool, plan.candidates, plan.band, *best)
 
     def drop_views(self, code: int) -> None:
@@ -318,6 +342,7 @@ class Segment:
         return {
             "vectors": self.rows.vectors.nbytes,
             "codes": self.rows.records.nbytes + self.rows.layout.signs.nbytes,
+            "quantised": 0 if self.rows.fine is None else self.rows.fine.nbytes,
             "ids": self.rows.ids.nbytes + self.id_order.nbytes,
             "live": self.rows.live.nbytes,
             "graph": 0 if self.graph is None else self.graph.nbytes,

@@ -20,8 +20,10 @@ from ..lake.kernels import compiled
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
+    "call_ranker",
     "dot",
     "estimate",
     "estimate_four",
@@ -357,6 +359,19 @@ def _put(kind: Any, lanes: Any) -> Any:
     return intrinsic(typed)
 
 
+def _call_at(  # the names are those that Numba checks calls against
+    typing: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any
+) -> Any:
+    """Call the C function of seven int64 at an address, which a kernel need not know when it is compiled."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(I64, [I64] * 7)
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+    return types.int64(*(types.intp,) * 8), generate
+
+
+_call: Any = intrinsic(_call_at)
 estimate: Any = intrinsic(_estimate)
 estimate_four: Any = intrinsic(_estimate_four)
 float_at: Any = intrinsic(_float_at)
@@ -389,3 +404,18 @@ def squared(a: int, b: int, dim: int) -> np.float32:
         difference = float_at(a + 4 * i) - float_at(b + 4 * i)
         total += difference * difference
     return total
+
+
+@compiled
+def call_ranker(
+    function: int,
+    table: NDArray[np.int64],
+    query: int,
+    places: NDArray[np.uint32],
+    count: int,
+    best_ids: NDArray[np.int64],
+    best_distances: NDArray[np.float32],
+) -> None:
+    """Call what ranks in place of :func:`.scoring.rank`; apart from it, for its sake."""
+    best, apart, k = best_ids.ctypes.data, best_distances.ctypes.data, best_ids.shape[0]
+    _call(function, table.ctypes.data, query, places.ctypes.data, count, best, apart, k)

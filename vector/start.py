@@ -23,12 +23,15 @@ from .codes import layout
 from .columns import frozen_cells
 from .copies import copied
 from .delta import Delta
+from .fine import Look
+from .fine_rank import rank_each
 from .graph_walk import found_by_walk, nearest_by_graph
 from .metrics import Metric, checked_vectors
 from .nodes import no_nodes
 from .planner import SHORT_LIST_ROWS, Plan, Way
 from .postings import count_live, folded
 from .segment import ALL_CODE, EVERY, NOT_PACKED
+from .subtree import NO_SUBTREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,10 +61,10 @@ class _Announcer(Listener):
         self.progress(STAGE, self.done, self.steps)
 
 
-def kernels_ready(*, attributes: bool = False, graph: bool = False) -> None:
-    """Compile or load every kernel, those for attributes and for a graph if asked for, unless this process did so."""
+def kernels_ready(*, attributes: bool = False, graph: bool = False, bits: bool = False) -> None:
+    """Compile or load every kernel, those for attributes, a graph and bits if asked for, unless this process did so."""
     with _lock:
-        wanted = (*STEPS, *([_match] if attributes else []), *([_link] if graph else []))
+        wanted = (*STEPS, *([_match] if attributes else []), *([_link] if graph else []), *([_code] if bits else []))
         steps = [step for step in wanted if step not in _ready]
         if not steps:
             return
@@ -121,6 +124,21 @@ def _link(settings: Settings) -> None:
     found_by_walk(rows.vectors[0], rows.table, links, some, 0, EVERY, 8, 8, 1.0, some)
     best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
     nearest_by_graph(_rows()[:1], rows.table, links, some, EVERY, 1.0, 8, 8, 1.0, best_ids, best_distances)
+
+
+def _code(settings: Settings) -> None:
+    ids, codes = np.arange(ROWS), np.zeros(ROWS, np.int32)
+    segment, _ = built(_rows(), ids, (codes, ids), settings._replace(bits=2))
+    assert segment.rows.fine is not None
+    best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
+    everything, plan, look = (
+        segment.posting(ALL_CODE),
+        Plan(Way.EXACT, 8, 64, 0.0, 1.0),
+        Look(segment.rows, segment.rows.fine),
+    )
+    best = best_ids, best_distances
+    segment.rows.search(_rows()[:1], everything, plan, NO_SUBTREE, NOT_PACKED, *best, look=look)
+    rank_each(_rows()[:1], segment.rows.table, best_ids, *best)
 
 
 STEPS: Final[tuple[Callable[[Settings], None], ...]] = (_check, _revise, _build)

@@ -6,6 +6,7 @@ file, an index takes memory for what is looked at; what it changes, it changes i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -17,11 +18,13 @@ from .budget import Budget, usual_bands
 from .building import Settings
 from .codes import layout
 from .delta import Delta
+from .fine import Fine
 from .graph import Graph
 from .labels import PUBLIC, Everyone, LabelTable
 from .matching import frozen, table_of
 from .metrics import Metric
 from .nodes import Nodes, no_nodes
+from .osq import rebuilt
 from .postings import FrozenPostings, folded
 from .segment import Rows, Segment
 from .stored_columns import column_arrays, columns_of
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["KIND", "Contents", "held", "opened", "taken", "written"]
 
 KIND: Final = "vector index"
+PART: Final = ("mean", "axes", "bits", "cells", "gaps", "energy")
+"""What is kept of how fine codes are made."""
 
 
 class Contents(NamedTuple):
@@ -67,6 +72,8 @@ def taken(contents: Contents) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "metric": settings.metric.name,
         "seed": settings.seed,
         "graph": settings.graph,
+        "bits": settings.bits,
+        "keep_vectors": settings.keep_vectors,
         "tenanted": contents.tenanted,
         "next_id": contents.next_id,
         "units": kinds,
@@ -97,6 +104,9 @@ def held(
         named = meta.get("attributes")
         schema = None if named is None else declared(dict(named))
         settings = Settings(dim, metric, layout(dim, seed), seed, threads, bool(meta["graph"]), schema)
+        bits = meta.get("bits")  # files of before lack it, and what follows
+        kept = bool(meta.get("keep_vectors", True))
+        settings = settings._replace(bits=None if bits is None else int(bits), keep_vectors=kept)
         labels = _labels(arrays)
         units: list[Unit] = []
         for number, kind in enumerate(meta["units"]):
@@ -166,13 +176,23 @@ def _segment_arrays(segment: Segment) -> dict[str, NDArray[Any]]:
     made |= {f"node_{name}": getattr(nodes, name) for name in Nodes.__slots__}
     if segment.graph is not None:
         made |= {f"graph_{name}": getattr(segment.graph, name) for name in Graph.__slots__}
+    fine = segment.rows.fine
+    if fine is not None:
+        made |= {f"fine_{name}": getattr(fine.part, name) for name in PART}
+        made |= {"fine_records": fine.records, "fine_depth": np.array([fine.depth])}
     return made | {f"budget_{name}": getattr(budget, name) for name in Budget.__slots__}
 
 
 def _segment(arrays: dict[str, NDArray[Any]], settings: Settings) -> Segment:
     nodes = Nodes(**{name: arrays[f"node_{name}"] for name in Nodes.__slots__})
     rows = _rows(arrays, settings, nodes)
-    _agree(len(rows.ids), rows.vectors, rows.records, rows.live, arrays["id_order"])
+    if settings.bits is not None:
+        part = rebuilt(*(arrays[f"fine_{name}"] for name in PART))
+        rows = replace(rows, fine=Fine(part, arrays["fine_records"], float(arrays["fine_depth"][0])))
+        _agree(len(rows.ids), arrays["fine_records"])
+    _agree(
+        len(rows.ids), rows.vectors if settings.keep_vectors else rows.ids, rows.records, rows.live, arrays["id_order"]
+    )
     postings = FrozenPostings(arrays["list_offsets"], arrays["list_positions"])
     ranked, bands = arrays["budget_ranked"], usual_bands(settings.layout.bits)  # files of before lack what follows
     budget = Budget(
