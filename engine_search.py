@@ -63,6 +63,7 @@ class SearchEngine(EngineBase):
         public: Label | None = None,
         include: Iterable[str] | None = None,
         graph: bool = False,
+        bits: int | None = None,
         seed: int = 0,
         threads: int | None = None,
         skip_invalid: bool = False,
@@ -74,8 +75,8 @@ class SearchEngine(EngineBase):
         text or whole number, or a list of them; rows where it is NULL are seen by ALL_TENANTS alone, and those where it
         is ``public`` by everybody. ``attributes`` are columns that conditions find rows by at once; other columns may
         be named too, and take longer. ``metric`` as of :class:`.VectorIndex`. ``include`` are the columns that are
-        copied into the index, so that answers need no data file; all of them if None. ``graph`` and ``seed`` as of
-        :class:`.VectorIndex`, ``threads`` for building.
+        copied into the index, so that answers need no data file; all of them if None. ``graph``, ``bits`` and ``seed``
+        as of :class:`.VectorIndex`, ``threads`` for building.
 
         Rows that come later are found at once, and get into the index in the background or by :meth:`update_index`.
         Nobody waits for an index that is being made. InvalidInput when a column is missing or of another type, or when
@@ -106,6 +107,7 @@ class SearchEngine(EngineBase):
             attributes=attributes,
             include=include,
             graph=graph,
+            bits=bits,
             seed=seed,
         )
         index = _new_index(column, definition.encoded())
@@ -144,8 +146,8 @@ class SearchEngine(EngineBase):
         return version
 
     def indexes(self) -> pa.Table:
-        """The indexes, one a row: table, column, metric, dim, tenant, attributes, graph, segments, num_bytes of these,
-        rows as stored, indexed_rows of these that stand in segments, and unsearchable_rows without a sound vector.
+        """The indexes, one a row: table, column, metric, dim, tenant, attributes, graph, bits, segments, num_bytes of
+        these, rows as stored, indexed_rows that stand in segments, and unsearchable_rows without a sound vector.
         """
         from .vector.table_listing import listed
 
@@ -164,12 +166,13 @@ class SearchEngine(EngineBase):
         columns: Sequence[str] | None = None,
         ef: int | None = None,
         exact: bool = False,
+        rerank: bool | None = None,
         threads: int = 1,
     ) -> pa.Table:
         """The rows of a table whose vectors are nearest to ``q``: its columns and ``_distance``, nearest first.
 
         ``q`` float32 (dim,); of several queries, (m, dim), the rows come one after another, with the number of the
-        query in ``_query``. ``tenant``, ``where``, ``ef``, ``exact`` and ``threads`` as of
+        query in ``_query``. ``tenant``, ``where``, ``ef``, ``exact``, ``rerank`` and ``threads`` as of
         :meth:`.VectorIndex.search`, but that the condition may name any column of the table. ``columns`` are those to
         return, all if None; ``column`` says which index, where there are several.
 
@@ -179,7 +182,7 @@ class SearchEngine(EngineBase):
         """
         view, snapshot = self._view(name, column, tenant)
         wanted = view.source.schema.names if columns is None else _checked(name, view.source.schema.names, columns)
-        found = view.search(q, k, tenant, where, params, wanted, ef=ef, exact=exact, threads=threads)
+        found = view.search(q, k, tenant, where, params, wanted, ef=ef, exact=exact, rerank=rerank, threads=threads)
         self._catalog.accesses.count(snapshot.names[name])
         if view.loose_rows > max(VECTOR_DELTA_ROWS, view.rows * VECTOR_LOOSE_PERCENT // 100):
             self._update_aside(name, view.source.definition.column)

@@ -7,10 +7,12 @@ codes' bytes, and want tables of their own for every query (``benchmarks/results
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ..lake.errors import InvalidInput
+from ..lake.limits import VECTOR_BITS
 from .fine_rank import LOOK_FIELDS, ranker
 from .metrics import Metric
 from .osq import BLOCK_ROWS, Osq, Part, decoded, encoded, tables, trained
@@ -131,3 +133,21 @@ def depth_fitted(
         ranks += [int(np.count_nonzero(scores < own)) + 1 for own in scores[near].tolist()]
     depth = float(np.quantile(ranks, RECALL)) / found.shape[1]
     return float(np.clip(depth, LEAST_DEPTH, MOST_DEPTH))
+
+
+def checked_bits(bits: Any) -> int | None:
+    """The bits of a dimension; None stands for no such codes."""
+    if bits is None:
+        return None
+    if isinstance(bits, bool) or not isinstance(bits, int | np.integer) or not 1 <= bits <= VECTOR_BITS:
+        raise InvalidInput(f"bits {bits!r}: expected a whole number from 1 to {VECTOR_BITS}, or None for vectors alone")
+    return int(bits)
+
+
+def checked_kept(keep_vectors: Any, bits: Any) -> bool:
+    """Whether vectors are kept; without them there must be codes."""
+    if not isinstance(keep_vectors, bool):
+        raise InvalidInput(f"keep_vectors {keep_vectors!r}: expected True or False")
+    if not keep_vectors and bits is None:
+        raise InvalidInput("keep_vectors=False without bits leaves nothing to search; say bits=8, or fewer, as well")
+    return keep_vectors

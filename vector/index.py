@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from ..lake.errors import InvalidInput
-from ..lake.limits import VECTOR_BITS, VECTOR_BULK_ROWS, VECTOR_DIMENSIONS
+from ..lake.limits import VECTOR_BULK_ROWS, VECTOR_DIMENSIONS
 from .attributes import declared, given, nothing_given
 from .building import Settings
 from .codes import layout
 from .conditions import Conditions
 from .durable import Durable
+from .fine import checked_bits, checked_kept
 from .folder import Folder, refuse_other
 from .graph import require
 from .ids import checked_ids
@@ -371,21 +372,3 @@ def checked_threads(threads: Any) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise InvalidInput(f"threads {threads!r}: expected 1 or more, or None for all processors")
     return threads
-
-
-def checked_bits(bits: Any) -> int | None:
-    """The bits of a dimension; None stands for no such codes."""
-    if bits is None:
-        return None
-    if isinstance(bits, bool) or not isinstance(bits, int | np.integer) or not 1 <= bits <= VECTOR_BITS:
-        raise InvalidInput(f"bits {bits!r}: expected a whole number from 1 to {VECTOR_BITS}, or None for vectors alone")
-    return int(bits)
-
-
-def checked_kept(keep_vectors: Any, bits: Any) -> bool:
-    """Whether vectors are kept; without them there must be codes."""
-    if not isinstance(keep_vectors, bool):
-        raise InvalidInput(f"keep_vectors {keep_vectors!r}: expected True or False")
-    if not keep_vectors and bits is None:
-        raise InvalidInput("keep_vectors=False without bits leaves nothing to search; say bits=8, or fewer, as well")
-    return keep_vectors

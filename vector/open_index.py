@@ -62,7 +62,8 @@ class OpenIndex:
 
     def __init__(self, store: Store, lake_id: str, index: TableIndex) -> None:
         self.definition = Definition.decoded(index.definition)
-        kernels_ready(attributes=bool(self.definition.attributes), graph=self.definition.graph)
+        definition = self.definition
+        kernels_ready(attributes=bool(definition.attributes), graph=definition.graph, bits=definition.bits is not None)
         self.labels = LabelTable()
         self._store, self._lake_id = store, lake_id
         self._lock = threading.RLock()

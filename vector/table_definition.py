@@ -15,6 +15,7 @@ from ..lake.limits import VECTOR_DIMENSIONS
 from .attributes import declared
 from .building import Settings
 from .codes import layout
+from .fine import checked_bits
 from .graph import require
 from .labels import Everyone, Label, checked
 from .metrics import Metric, metric_named
@@ -43,12 +44,14 @@ class Definition:
     attributes: tuple[str, ...]
     include: tuple[str, ...] | None
     graph: bool
+    bits: int | None
     seed: int
 
     def settings(self, schema: pa.Schema, threads: int) -> Settings:
         """What segments over a table of this schema have in common."""
         attributes = self.attribute_types(schema) if self.attributes else None
-        return Settings(self.dim, self.metric, layout(self.dim, self.seed), self.seed, threads, self.graph, attributes)
+        codes = layout(self.dim, self.seed)
+        return Settings(self.dim, self.metric, codes, self.seed, threads, self.graph, attributes, self.bits)
 
     def attribute_types(self, schema: pa.Schema) -> pa.Schema:
         """The attributes with their types inside the index."""
@@ -103,6 +106,7 @@ class Definition:
                 tuple(map(str, told["attributes"])),
                 None if told["include"] is None else tuple(map(str, told["include"])),
                 bool(told["graph"]),
+                None if told["bits"] is None else int(told["bits"]),
                 int(told["seed"]),
             )
         except (ValueError, KeyError, TypeError, InvalidInput) as error:
@@ -122,6 +126,7 @@ def defined(
     attributes: Iterable[str],
     include: Iterable[str] | None,
     graph: bool,
+    bits: int | None,
     seed: int,
 ) -> Definition:
     """The definition for a table of this schema; InvalidInput when the table cannot have it.
@@ -155,7 +160,18 @@ def defined(
         )
     if not 1 <= wanted <= VECTOR_DIMENSIONS:
         raise InvalidInput(f"vectors of {wanted:,} dimensions: expected 1 to {VECTOR_DIMENSIONS:,}")
-    made = Definition(column, wanted, metric_named(metric), tenant, public, named, kept, bool(graph), int(seed))
+    made = Definition(
+        column,
+        wanted,
+        metric_named(metric),
+        tenant,
+        public,
+        named,
+        kept,
+        bool(graph),
+        checked_bits(bits),
+        int(seed),
+    )
     made.check(table, schema)
     made.attribute_types(schema)
     return made

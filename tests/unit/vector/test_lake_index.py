@@ -84,6 +84,23 @@ def test_each_version_is_searched_as_it_was(db: Any) -> None:
             check(other.at(version), k=11)
 
 
+def test_codes_of_so_many_bits_rank_in_place_of_vectors(db: Any) -> None:
+    db.write("docs", docs(0, 3_000))
+    db.create_index("docs", "embedding", attributes=["year"], bits=6)
+    db.write("docs", docs(3_000, 100), mode="append")
+    assert db.indexes()["bits"].to_pylist() == [6]
+    check(db, where="year > 2010")
+    db.update_index("docs", rebuild=True)
+    check(db, where="year > 2010")
+    table, hits = db.table("docs").to_arrow(), {True: 0, False: 0}
+    for q in vectors(20, 3):
+        for rerank in hits:
+            found = db.search("docs", q, 10, rerank=rerank)["id"].to_pylist()
+            hits[rerank] += len(set(found) & set(nearest(table, q, 10)))
+    assert hits[True] >= 190
+    assert 150 <= hits[False] <= hits[True]
+
+
 def test_tenants_see_their_rows_and_public_ones(db: Any) -> None:
     db.write("docs", docs(0, 80))
     db.create_index("docs", "embedding", tenant="team", public="everyone", attributes=["year"])

@@ -69,6 +69,7 @@ def test_later_rows_without_a_sound_vector_are_left_out_and_counted(db: Any) -> 
         ({"column": "embedding", "attributes": ["embedding"]}, "'embedding'"),
         ({"column": "embedding", "include": ["yeer"]}, "'yeer'"),
         ({"column": "embedding", "seed": -1}, "seed"),
+        ({"column": "embedding", "bits": 9}, "bits 9"),
         ({"column": "embedding", "threads": 0}, "threads"),
     ],
 )
