@@ -32,7 +32,7 @@ CODED_ROWS: Final = 8 * BLOCK_ROWS
 SAMPLE_QUERIES: Final = 64
 RECALL: Final = 0.99
 """Of what was ranked by codes, among the rows compared by vectors."""
-LEAST_DEPTH, MOST_DEPTH = 1.5, 10.0
+LEAST_DEPTH, MOST_DEPTH = 1.5, 30.0
 USUAL_DEPTH: Final = 3.0
 """Where it is not fitted: few rows, or no vectors to compare."""
 DEEP_K: Final = 100
