@@ -162,7 +162,7 @@ def _walk(
     table: NDArray[np.int64],
     links: NDArray[np.uint32],
     starts: NDArray[np.uint32],
-    planes: int,
+    planes: NDArray[np.uint64],
     offset: np.float32,
     factor: np.float32,
     pool_rows: int,
@@ -195,7 +195,9 @@ def _walk(
         lowest, batch = held, _unseen(fresh, batch, seen, table[RECORDS], table[BLOCKS] * 32 + 8)
         for first in range(0, batch, 4):
             together = min(batch - first, 4)
-            if not _scored(table, fresh, first, together, planes, offset, factor, max(limit, pool_limit), four):
+            if not _scored(
+                table, fresh, first, together, planes.ctypes.data, offset, factor, max(limit, pool_limit), four
+            ):
                 continue
             for i in range(together):
                 row, value = fresh[first + i], four[i]
@@ -240,6 +242,49 @@ def _copied(
 
 
 @compiled
+def _searched(
+    query: NDArray[np.float32],
+    table: NDArray[np.int64],
+    links: NDArray[np.uint32],
+    starts: NDArray[np.uint32],
+    wanted: NDArray[np.uint64],
+    pool_rows: int,
+    ef: int,
+    band: float,
+    seen: NDArray[np.uint64],
+    near: NDArray[np.int64],
+    apart: NDArray[np.float32],
+) -> int:
+    """Offer the rows that a walk meets to the k nearest, ``near`` and ``apart``; how many wanted ones its pool held."""
+    ids, live = carray(pointer(table[IDS]), table[ROWS], np.int64), carray(pointer(table[LIVE]), table[ROWS], np.uint8)
+    mean = carray(pointer(table[MEAN]), table[DIM], np.float32)
+    signs = carray(pointer(table[SIGNS]), (table[TURNS], table[DIMS]), np.float32)
+    planes, room, address = np.empty(table[BLOCKS] * 16, np.uint64), 2 * ef + 64, query.ctypes.data
+    estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
+    c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
+    slope, shift, length = comparable(table, query, c2)
+    count, met = _walk(
+        table,
+        links,
+        starts,
+        planes,
+        np.float32(c1 - band * length),
+        np.float32(c2),
+        pool_rows,
+        wanted,
+        live,
+        seen,
+        estimates,
+        places,
+        address,
+        (ef, band, slope, shift),
+        (ids, near, apart),
+    )
+    rank_least(table, address, estimates, places, count, ef, band, slope, shift, ids, near, apart)
+    return met
+
+
+@compiled
 def nearest_by_graph(
     queries: NDArray[np.float32],
     table: NDArray[np.int64],
@@ -258,39 +303,12 @@ def nearest_by_graph(
     ``links`` uint32 (n, width) as :class:`.graph.Graph` has them; ``share`` of all rows that are wanted; ``ef`` and
     ``band`` as for :func:`.scoring.nearest`. Returns uint8 (m,): 1 where the walk went astray and nothing was offered.
     """
-    dim, dims = table[DIM], table[DIMS]
-    ids, live = carray(pointer(table[IDS]), table[ROWS], np.int64), carray(pointer(table[LIVE]), table[ROWS], np.uint8)
-    mean = carray(pointer(table[MEAN]), dim, np.float32)
-    signs = carray(pointer(table[SIGNS]), (table[TURNS], dims), np.float32)
-    planes, room = np.empty(table[BLOCKS] * 16, np.uint64), 2 * ef + 64
-    estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
     astray = np.zeros(queries.shape[0], np.uint8)
     near, apart = np.empty(best_ids.shape[1], np.int64), np.empty(best_ids.shape[1], np.float32)
     for turn in range(queries.shape[0]):
-        query = queries[turn]
         _copied(best_ids[turn], best_distances[turn], near, apart)
-        c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
-        slope, shift, length = comparable(table, query, c2)
-        offset, factor, at = np.float32(c1 - band * length), np.float32(c2), planes.ctypes.data
-        seen, rule, address = np.zeros((table[ROWS] + 63) >> 6, np.uint64), (ef, band, slope, shift), query.ctypes.data
-        count, met = _walk(
-            table,
-            links,
-            starts,
-            at,
-            offset,
-            factor,
-            pool_rows,
-            wanted,
-            live,
-            seen,
-            estimates,
-            places,
-            address,
-            rule,
-            (ids, near, apart),
-        )
-        rank_least(table, address, estimates, places, count, ef, band, slope, shift, ids, near, apart)
+        seen = np.zeros((table[ROWS] + 63) >> 6, np.uint64)
+        met = _searched(queries[turn], table, links, starts, wanted, pool_rows, ef, band, seen, near, apart)
         if apart[apart.shape[0] - 1] == np.inf or met < LOST_SHARE * share * pool_rows:
             astray[turn] = 1
         else:
@@ -314,36 +332,10 @@ def found_by_walk(
     """How many of the ``targets``, uint32 (t,) and no others nearer than they, a search by a walk finds that must not
     pass through the row ``hidden``.
     """
-    live = carray(pointer(table[LIVE]), table[ROWS], np.uint8)
-    mean = carray(pointer(table[MEAN]), table[DIM], np.float32)
-    signs = carray(pointer(table[SIGNS]), (table[TURNS], table[DIMS]), np.float32)
-    planes, room = np.empty(table[BLOCKS] * 16, np.uint64), 2 * ef + 64
-    estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
-    c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
-    seen = np.zeros((table[ROWS] + 63) >> 6, np.uint64)
+    ids, seen = carray(pointer(table[IDS]), table[ROWS], np.int64), np.zeros((table[ROWS] + 63) >> 6, np.uint64)
     seen[hidden >> 6] |= np.uint64(1) << np.uint64(hidden & 63)
-    slope, shift, length = comparable(table, query, c2)
-    offset, factor, at = np.float32(c1 - band * length), np.float32(c2), planes.ctypes.data
-    ids, near = carray(pointer(table[IDS]), table[ROWS], np.int64), np.full(targets.shape[0], -1)
-    apart, rule, address = np.full(targets.shape[0], np.inf, np.float32), (ef, band, slope, shift), query.ctypes.data
-    count, _ = _walk(
-        table,
-        links,
-        starts,
-        at,
-        offset,
-        factor,
-        pool_rows,
-        wanted,
-        live,
-        seen,
-        estimates,
-        places,
-        address,
-        rule,
-        (ids, near, apart),
-    )
-    rank_least(table, address, estimates, places, count, ef, band, slope, shift, ids, near, apart)
+    near, apart = np.full(targets.shape[0], -1), np.full(targets.shape[0], np.inf, np.float32)
+    _searched(query, table, links, starts, wanted, pool_rows, ef, band, seen, near, apart)
     found = 0
     for target in targets:
         for each in near:

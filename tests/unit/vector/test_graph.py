@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from lakelet.lake.errors import Unavailable
 from lakelet.vector import planner
+from lakelet.vector.graph_walk import found_by_walk, nearest_by_graph
 from lakelet.vector.index import VectorIndex
 from lakelet.vector.labels import ALL_TENANTS
+from lakelet.vector.scoring import exact
+from lakelet.vector.segment import ALL_CODE, EVERY
 
 pytest.importorskip("hnswlib", reason="hnswlib is an extra: pip install 'lakelet[graph]'")
 
@@ -65,6 +68,28 @@ def test_its_distances_are_those_of_the_rows(made: dict[str, VectorIndex], metri
         of = dict(zip(row.tolist(), every.tolist(), strict=True))
         assert [of[each] for each in found.tolist()] == distances.tolist()
         assert (np.diff(distances) >= 0).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_pools_are_fitted_by_walks_as_searches_make_them(made: dict[str, VectorIndex], metric: str) -> None:
+    (segment,) = made[metric]._units.now
+    table, graph = segment.rows.table, segment.graph
+    queries = vectors_of(40, 6)
+    if metric == "cosine":
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    for pool_rows, band in ((16, 1.0), (60, 1.0), (60, 0.0)):
+        walk = pool_rows, 40, band
+        ids, apart = np.full((len(queries), 10), -1), np.full((len(queries), 10), np.inf, np.float32)
+        astray = nearest_by_graph(queries, table, graph.links, graph.starts, EVERY, 0.0, *walk, ids, apart)
+        assert not astray.any()
+        for query, found in zip(queries, ids, strict=True):
+            near, far = np.full((1, 10), -1), np.full((1, 10), np.inf, np.float32)
+            everything = segment.posting(ALL_CODE).base
+            exact(query[None], table, everything, everything[:0], near, far)
+            places = segment.find(near[0]).astype(np.uint32)
+            hidden = int(segment.find(made[metric].search(query, ROWS, ALL_TENANTS, exact=True)[0][0, -1:])[0])
+            known = found_by_walk(query, table, graph.links, graph.starts, hidden, EVERY, *walk, places)
+            assert known == len(set(near[0].tolist()) & set(found.tolist()))
 
 
 def test_deleted_rows_are_not_found_and_k_rows_come(tmp_path: Path) -> None:
