@@ -54,6 +54,7 @@ class EngineBase:
             raise InvalidInput(
                 f"this engine is pinned to version {self._pinned.version} and only reads; write through connect()"
             )
+        self._catalog.log.check_writable()  # before anything is written that no version would name
         return self._catalog.log.latest()
 
     def _commit(self, edit: Edit, operation: str, base: Snapshot, dependants: Dependants = "restore") -> int:

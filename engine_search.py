@@ -6,6 +6,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .engine_base import EngineBase
@@ -16,6 +17,8 @@ from .lake.index_edit import find_indexed, plan_drop_index, plan_set_index
 from .lake.limits import VECTOR_DELTA_ROWS, VECTOR_LOOSE_PERCENT
 from .lake.progress import shown
 from .lake.snapshot import OwnedTable
+from .lake.table import checked_columns
+from .lake.table_index import TableIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from .lake.predicate import Params
     from .lake.progress import Progress
     from .lake.snapshot import Snapshot
-    from .lake.table_index import IndexSegment, TableIndex
+    from .lake.table_index import IndexSegment
     from .vector.labels import Label
     from .vector.open_index import OpenIndex
     from .vector.predicates import Predicate
@@ -58,7 +61,7 @@ class SearchEngine(EngineBase):
         column: str,
         *,
         tenant: str | None = None,
-        attributes: Iterable[str] = (),
+        attributes: Iterable[str] | None = None,
         metric: str = "l2",
         public: Label | None = None,
         include: Iterable[str] | None = None,
@@ -110,7 +113,7 @@ class SearchEngine(EngineBase):
             bits=bits,
             seed=seed,
         )
-        index = _new_index(column, definition.encoded())
+        index = TableIndex(uuid.uuid4().hex, column, definition.encoded())
         return self._extend(name, entry, index, begun_us, threads, progress, strict=not skip_invalid)
 
     def update_index(
@@ -127,8 +130,6 @@ class SearchEngine(EngineBase):
         ``rebuild`` makes all segments anew, from the table alone. ``column`` says which index, where there are
         several; ``progress`` and ``threads`` as of :meth:`create_index`.
         """
-        from dataclasses import replace
-
         base, begun_us = self._base(), now_us()
         entry = find_indexed(base, name)
         index = _index_of(entry, column)
@@ -181,7 +182,7 @@ class SearchEngine(EngineBase):
         no segment of it (:meth:`update_index`), and what reading raises.
         """
         view, snapshot = self._view(name, column, tenant)
-        wanted = view.source.schema.names if columns is None else _checked(name, view.source.schema.names, columns)
+        wanted = checked_columns(name, view.source.schema.names, columns)
         found = view.search(q, k, tenant, where, params, wanted, ef=ef, exact=exact, rerank=rerank, threads=threads)
         self._catalog.accesses.count(snapshot.names[name])
         if view.loose_rows > max(VECTOR_DELTA_ROWS, view.rows * VECTOR_LOOSE_PERCENT // 100):
@@ -316,19 +317,3 @@ def _index_of(entry: OwnedTable, column: str | None) -> TableIndex:
     if columns:
         raise NotFound(f"table {entry.name!r} has no index over {column!r}; it has one over {columns}")
     raise NotFound(f"table {entry.name!r} has no index; make one by create_index({entry.name!r}, column=…)")
-
-
-def _new_index(column: str, definition: str) -> TableIndex:
-    from .lake.table_index import TableIndex
-
-    return TableIndex(uuid.uuid4().hex, column, definition)
-
-
-def _checked(name: str, known: Sequence[str], columns: Any) -> list[str]:
-    if isinstance(columns, str):
-        raise InvalidInput(f"columns must be a list of names, found the text {columns!r}: write [{columns!r}]")
-    wanted = list(columns)
-    for each in wanted:
-        if each not in known:
-            raise InvalidInput(f"table {name!r} has no column {each!r}; it has {', '.join(map(repr, known[:20]))}")
-    return wanted

@@ -43,6 +43,8 @@ PINS = ("keep", "legal-hold")
 
 def find_table(snapshot: Snapshot, name: str) -> TableEntry:
     """The table of that name. Raises NotFound, naming the nearest names, or InvalidInput when it is a view."""
+    if not isinstance(name, str):
+        raise InvalidInput(f"found the table name {name!r}; expected a text")
     entry = snapshot.table(name)
     if entry is not None:
         return entry

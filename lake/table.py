@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .snapshot import OwnedTable
     from .store import Store
 
-__all__ = ["Found", "Table", "find_rows", "owned_fragment", "owned_table"]
+__all__ = ["Found", "Table", "checked_columns", "find_rows", "owned_fragment", "owned_table"]
 
 
 class Table:
@@ -123,7 +123,7 @@ class Table:
     def _parts(
         self, columns: Sequence[str] | None, where: str | None, params: Params | None
     ) -> tuple[pa.Schema, Iterator[pa.Table]]:
-        names = self._checked(columns)
+        names = checked_columns(self.name, self.schema.names, columns)
         if self._on_read is not None:
             self._on_read()
         schema = self.schema
@@ -136,21 +136,6 @@ class Table:
         predicate = bind_where(where, self.schema, params)
         predicate.check(self.schema)
         return schema, self._matching_rows(names, schema, predicate)
-
-    def _checked(self, columns: Sequence[str] | None) -> list[str]:
-        if columns is None:
-            return list(self.schema.names)
-        if isinstance(columns, str):
-            raise InvalidInput(f"columns must be a list of names, found the text {columns!r}: write [{columns!r}]")
-        names, known = list(columns), set(self.schema.names)
-        for name in names:
-            if name not in known:
-                shown = ", ".join(repr(other) for other in self.schema.names[:20])
-                more = f" and {len(known) - 20:,} more" if len(known) > 20 else ""
-                raise InvalidInput(f"table {self.name!r} has no column {name!r}; it has {shown or 'none'}{more}")
-        if len(set(names)) != len(names):
-            raise InvalidInput(f"columns must be named once each, found {names}")
-        return names
 
     def _all_rows(self, names: list[str] | None) -> Iterator[pa.Table]:
         for fragment in self._fragments:
@@ -172,6 +157,25 @@ class Table:
                 continue
             table = pa.Table.from_arrays([columns[name] for name in names], schema=schema)
             yield table if rows.size == table.num_rows else keep_rows(table, pa.array(rows))
+
+
+def checked_columns(table: str, known: Sequence[str], columns: Sequence[str] | None) -> list[str]:
+    """The columns of a table that a caller asks for, all if None; InvalidInput unless they are known, each once."""
+    if columns is None:
+        return list(known)
+    if isinstance(columns, str):
+        raise InvalidInput(f"columns must be a list of names, found the text {columns!r}: write [{columns!r}]")
+    if not isinstance(columns, Iterable):
+        raise InvalidInput(f"columns must be a list of names, found {columns!r}")
+    names, there = list(columns), set(known)
+    for name in names:
+        if name not in there:
+            shown = ", ".join(repr(other) for other in known[:20])
+            more = f" and {len(known) - 20:,} more" if len(known) > 20 else ""
+            raise InvalidInput(f"table {table!r} has no column {name!r}; it has {shown or 'none'}{more}")
+    if len(set(names)) != len(names):
+        raise InvalidInput(f"columns must be named once each, found {names}")
+    return names
 
 
 @dataclass(frozen=True, slots=True)

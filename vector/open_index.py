@@ -178,7 +178,7 @@ class OpenIndex:
         if part is None:
             path = local_segment(self._store, self._lake_id, segment)
             numbers = dict(zip(segment.files, segment.numbers, strict=True))
-            part = part_of_file(path, segment.path, numbers, threads=1)
+            part = part_of_file(path, segment.path, numbers)
             if part.labels is not None and isinstance(part.unit, Segment):
                 part.unit.recode([self.labels.code(label) for label in part.labels.labels])
             self._parts[segment.path] = part

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..lake.errors import Corrupt, NotFound, Unavailable
 from ..lake.limits import VECTOR_SEGMENT_CACHE_BYTES
+from ..lake.local_store import remove_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +122,7 @@ def _fetch(store: Store, segment: IndexSegment, copy: Path) -> None:
     except OSError as error:
         raise Unavailable(f"the index segment {segment.path} cannot be fetched to {copy.parent}: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove_quietly(str(temporary))
 
 
 def _chunks(source: object) -> Iterator[bytes]:

@@ -5,8 +5,9 @@ lake's log as JSON.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,9 +20,6 @@ from .fine import checked_bits
 from .graph import require
 from .labels import Everyone, Label, checked
 from .metrics import Metric, metric_named
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["Definition", "defined", "dimensions"]
 
@@ -123,7 +121,7 @@ def defined(
     metric: str,
     tenant: str | None,
     public: Label | None,
-    attributes: Iterable[str],
+    attributes: Iterable[str] | None,
     include: Iterable[str] | None,
     graph: bool,
     bits: int | None,
@@ -138,9 +136,11 @@ def defined(
         raise InvalidInput(f"seed {seed!r}: expected a whole number from 0 on")
     if graph:
         require()
-    if isinstance(attributes, str) or isinstance(include, str):
+    for names in (attributes, include):
+        if names is None or (isinstance(names, Iterable) and not isinstance(names, str)):
+            continue
         raise InvalidInput("attributes and include are lists of column names, as in attributes=['year', 'lang']")
-    named = tuple(dict.fromkeys(attributes))
+    named = tuple(dict.fromkeys(attributes or ()))
     kept = None if include is None else tuple(dict.fromkeys(include))
     for name in named:
         _field(table, schema, name, "attribute")

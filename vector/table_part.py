@@ -77,15 +77,12 @@ class Beside:
             batch = self.batches[0] if names == self.schema.names else self.batches[0].select(names)
             return pa.Table.from_batches([batch.take(pa.array(positions))])
         which = np.searchsorted(self._starts, positions, side="right") - 1
-        order = np.argsort(which, kind="stable")
         parts = []
         for number in np.unique(which).tolist():
             at = positions[which == number] - self._starts[number]
             parts.append(self.batches[number].select(names).take(pa.array(at)))
         table = pa.Table.from_batches(parts, pa.schema([self.schema.field(name) for name in names]))
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return table.take(pa.array(back))
+        return table.take(pa.array(np.argsort(np.argsort(which, kind="stable"))))  # back in their order
 
 
 @dataclass(eq=False)
@@ -128,10 +125,6 @@ class Part:
         high = bisect_left(range(len(order)), (number + 1) << POSITION_BITS, lo=low, key=of)
         return order[low:high]
 
-    def positions(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where rows stand by their ids, -1 for those that it lacks."""
-        return self.unit.find(ids)
-
     def seen(self, deleted: Mapping[str, NDArray[np.int64]], others: Columns) -> Unit:
         """The unit as a version sees it: with the rows of the files named in ``deleted``, less the positions there.
 
@@ -167,9 +160,7 @@ def built_part(
     offsets, codes = rows.grants
     pairs = codes, np.repeat(np.arange(len(rows.ids), dtype=np.int64), np.diff(offsets))
     segment, position = built(rows.vectors, rows.ids, pairs, settings, attributes=rows.attributes)
-    order = np.empty(len(position), np.int64)
-    order[position] = np.arange(len(position))
-    return Part(segment, numbers, Beside.of(rows.kept.take(pa.array(order))), types)
+    return Part(segment, numbers, Beside.of(rows.kept.take(pa.array(np.argsort(position)))), types)
 
 
 def loose_part(rows: TableRows, numbers: Mapping[str, int], settings: Settings, types: Mapping[str, str]) -> Part:
@@ -197,13 +188,13 @@ def write_part(path: str, part: Part, labels: LabelTable, settings: Settings, *,
     container.write(path, kind=KIND, meta=meta | {"types": dict(part.types)}, arrays=arrays)
 
 
-def part_of_file(path: str, name: str, numbers: Mapping[str, int], *, threads: int) -> Part:
+def part_of_file(path: str, name: str, numbers: Mapping[str, int]) -> Part:
     """Open a part by mapping its file: nothing is read but the header. ``name`` it has in the lake.
 
     Corrupt when it is damaged, NotFound when it is gone.
     """
     meta, arrays = container.read(path, kind=KIND, mmap=True, verify=False)
-    contents = held(path, meta, arrays, threads=threads)
+    contents = held(path, meta, arrays, threads=1)  # for building, which nobody does by these settings
     try:
         (unit,) = contents.units
         with pa.ipc.open_stream(pa.py_buffer(arrays["beside"])) as stream:

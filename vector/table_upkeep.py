@@ -191,7 +191,5 @@ def _joined_part(
     wanted = pa.schema([schema.field(name) for name in definition.kept(schema)])
     kept = pa.concat_tables([part.take(rows, wanted) for (part, _), rows in zip(parts, work.kept, strict=True)])
     place = np.concatenate([of_unit[rows] for of_unit, rows in zip(places, work.kept, strict=True)])
-    order = np.empty(len(place), np.int64)
-    order[place] = np.arange(len(place))
     numbers = {file_id: part.numbers[file_id] for part, files in parts for file_id in files}
-    return Part(segment, numbers, Beside.of(kept.take(pa.array(order))), definition.types(schema))
+    return Part(segment, numbers, Beside.of(kept.take(pa.array(np.argsort(place)))), definition.types(schema))

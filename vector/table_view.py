@@ -132,7 +132,7 @@ class TableView(NamedTuple):
             places.setdefault(id(part), (part, []))[1].append(place)
         tables, order = [], [np.empty(0, np.int64)]
         for part, of_part in places.values():
-            tables.append(self.source.rows(part, part.positions(ids[of_part]), names))
+            tables.append(self.source.rows(part, part.unit.find(ids[of_part]), names))
             order.append(np.array(of_part, np.int64))
         return (
             tables[0] if len(tables) == 1 else _put_back(tables, np.concatenate(order), self.source.plan(names).schema)
@@ -143,9 +143,7 @@ def _put_back(tables: list[pa.Table], order: NDArray[np.int64], schema: pa.Schem
     """Rows that were taken apart, in the order that they had: ``order`` says where each stood."""
     if not tables:
         return no_rows(schema)
-    back = np.empty(len(order), np.int64)
-    back[order] = np.arange(len(order))
-    return pa.concat_tables(tables).take(pa.array(back))
+    return pa.concat_tables(tables).take(pa.array(np.argsort(order)))
 
 
 def _lists(vectors: NDArray[np.float32], kind: pa.DataType) -> pa.Array:

@@ -255,3 +255,23 @@ def test_times_are_utc_in_sql_and_in_conditions(lake, monkeypatch):
     lake.write("t", pa.table({"ts": pa.array([at], pa.timestamp("us", "UTC"))}))
     assert lake.sql("SELECT day(ts) FROM t").fetchall() == [(1,)]
     assert lake.table("t").to_arrow(where="day(ts) = 1").num_rows == 1
+
+
+def test_an_engine_that_only_reads_writes_no_file(tmp_path):
+    rows = pa.table({"id": [1, 2], "embedding": [[1.0, 2.0], [3.0, 4.0]]})
+    with lakelet.connect(tmp_path / "lake") as db:
+        db.write("docs", rows)
+    before = sorted(tmp_path.rglob("*"))
+    with lakelet.connect(tmp_path / "lake", read_only=True) as db:
+        for act in (
+            lambda: db.write("docs", rows, mode="append"),
+            lambda: db.write("more", rows),
+            lambda: db.merge("docs", rows, on=["id"]),
+            lambda: db.delete("docs", "id = 1"),
+            lambda: db.create_index("docs", "embedding"),
+            db.transaction,
+            lambda: db.optimize("docs"),
+        ):
+            with pytest.raises(lakelet.InvalidInput, match="opened read-only"):
+                act()
+    assert sorted(tmp_path.rglob("*")) == before

@@ -65,6 +65,7 @@ def test_later_rows_without_a_sound_vector_are_left_out_and_counted(db: Any) -> 
         ({"column": "embedding", "tenant": "embedding"}, "texts or whole numbers"),
         ({"column": "embedding", "public": "everyone"}, "tenant"),
         ({"column": "embedding", "attributes": "year"}, "lists of column names"),
+        ({"column": "embedding", "attributes": 5}, "lists of column names"),
         ({"column": "embedding", "attributes": ["yeer"]}, "'yeer'"),
         ({"column": "embedding", "attributes": ["embedding"]}, "'embedding'"),
         ({"column": "embedding", "include": ["yeer"]}, "'yeer'"),
@@ -110,8 +111,11 @@ def test_questions_that_cannot_be(db: Any) -> None:
         db.search("docs", q.astype(np.float64))
     with pytest.raises(InvalidInput, match="'colour'"):
         db.search("docs", q, columns=["colour"])
-    with pytest.raises(InvalidInput, match="list of names"):
-        db.search("docs", q, columns="title")
+    for columns, words in (("title", "list of names"), (5, "list of names"), (["id", "id"], "once each")):
+        with pytest.raises(InvalidInput, match=words):
+            db.search("docs", q, columns=columns)
+    with pytest.raises(InvalidInput, match="table name 3"):
+        db.search(3, q)
     with pytest.raises(InvalidInput, match="knows no tenants"):
         db.search("docs", q, tenant="acme")
     with pytest.raises(InvalidInput, match="k 0"):

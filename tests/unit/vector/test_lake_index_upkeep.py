@@ -11,7 +11,7 @@ import lakelet
 import pyarrow as pa
 import pytest
 from lake_docs import check, docs, nearest, vectors
-from lakelet.lake.errors import Conflict, Corrupt, InvalidInput, LimitExceeded, NotFound
+from lakelet.lake.errors import Conflict, Corrupt, InvalidInput, LimitExceeded, NotFound, Unavailable
 from lakelet.vector import open_index, segment_files, table_upkeep
 
 
@@ -137,6 +137,25 @@ def test_rows_may_change_while_an_index_is_made(db: Any) -> None:
     check(db)
 
 
+def test_searches_go_on_while_an_index_is_made(db: Any) -> None:
+    db.write("docs", docs(0, 50))
+    db.create_index("docs", "embedding", attributes=["year"])
+    stages = set()
+
+    def search(stage: str, done: int, total: int) -> None:
+        stages.add(stage.partition(" ")[0])
+        thread = threading.Thread(target=lambda: finished.append(check(db, where="year > 2003")))
+        thread.start()
+        thread.join(30)
+
+    for rebuild in (False, True):
+        finished: list[None] = []
+        db.write("docs", docs(db.table("docs").num_rows, 50), mode="append")
+        db.update_index("docs", rebuild=rebuild, progress=search)
+        assert stages == {"reading", "indexing"}
+        assert len(finished) >= 4, "a search waited for the index"
+
+
 def test_making_an_index_can_be_cancelled(db: Any, cache: Path) -> None:
     db.write("docs", docs(0, 50))
 
@@ -223,6 +242,22 @@ def test_bytes_that_are_not_those_of_the_commit_are_refused(cache: Path) -> None
             db.search("docs", vectors(1, 0)[0])
         assert not [path for path in cache.rglob("*") if path.is_file()]
         store.put(segment.path, whole)
+        check(db)
+
+
+def test_without_a_folder_for_copies_nothing_is_lost(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with lakelet.connect(f"memory://lake-{time.time_ns()}") as db:
+        db.write("docs", docs(0, 100))
+        db.create_index("docs", "embedding")
+        monkeypatch.setenv("LAKELET_CACHE_DIR", str(tmp_path / "file"))
+        with pytest.raises(Unavailable, match="cannot be fetched to"):
+            db.search("docs", vectors(1, 0)[0])
+        with pytest.raises(Unavailable, match="set LAKELET_CACHE_DIR"):
+            db.update_index("docs", rebuild=True)
+        monkeypatch.setenv("LAKELET_CACHE_DIR", str(cache))
         check(db)
 
 
