@@ -34,8 +34,9 @@ import numpy as np
 import real_vectors
 from lakelet.lake.kernels import compiled
 from lakelet.vector import codes, osq, osq_simd
+from lakelet.vector.code_simd import estimate
 from lakelet.vector.partitions import partition_count, partitioned
-from lakelet.vector.simd import estimate, prefetch, small_dot
+from lakelet.vector.simd import prefetch, small_dot
 from lakelet.vector.tree import train
 from machine import Stopwatch, markdown_table
 

@@ -33,9 +33,10 @@ import pyarrow as pa
 from lakelet.lake.kernels import compiled
 from lakelet.vector import codes, nodes, simd
 from lakelet.vector.bitmaps import of_mask
+from lakelet.vector.code_simd import estimate_four
 from lakelet.vector.columns import frozen_cells
 from lakelet.vector.products import nearest
-from lakelet.vector.simd import estimate_four, prefetch, small_dot, squared
+from lakelet.vector.simd import prefetch, small_dot, squared
 from machine import markdown_table
 
 Array = np.ndarray[Any, Any]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..lake.kernels import compiled, inlined
-from .bitmaps import count_between, trailing_zeros
+from .bitmaps import STEP, count_between, population, trailing_zeros
 from .nodes import rounded_query
 from .simd import float_at, prefetch, put_float, small_dot, uint_at
 from .subtree import CHILD, CHILDREN, NODE, START, STOP
@@ -79,7 +79,7 @@ def chosen_rows(
     counted.
     """
     lists, rows = chosen_lists(query, codes, scale, bias, split, wanted, share, budget_rows)
-    out, size, begin, end = np.empty(rows, np.uint32), 0, 0, 0  # neighbouring lists are copied together
+    out, size, begin, end = np.empty(rows + STEP, np.uint32), 0, 0, 0  # neighbouring lists are copied together
     for entry in lists:
         if split[START, entry] != end:
             size += _copy(positions, copied, wanted, begin, end, out, size)
@@ -254,19 +254,23 @@ def _copy_some(
     out: NDArray[np.uint32],
     at: int,
 ) -> int:
-    size = at
+    """:func:`_copy` of a bitmap's rows; beyond them up to STEP more places are written over."""
+    size, last = np.uint64(at), np.uint64(positions.shape[0] - 1)
     for number in range(begin >> 6, (end + 63) >> 6):
         word = wanted[number]
         if number == begin >> 6:
             word &= ~np.uint64(0) << np.uint64(begin & 63)
         if number == end >> 6:
             word &= (np.uint64(1) << np.uint64(end & 63)) - np.uint64(1)
-        while word != 0:
-            index = (number << 6) + trailing_zeros(word)
-            out[size] = index if copied else positions[index]
-            size += 1
-            word &= word - np.uint64(1)
-    return size - at
+        place = size
+        size += np.uint64(population(word))
+        while place < size:
+            for step in range(STEP):
+                index = min(np.uint64(number << 6) + np.uint64(trailing_zeros(word)), last)
+                out[place + np.uint64(step)] = index if copied else positions[index]
+                word &= word - np.uint64(1)
+            place += np.uint64(STEP)
+    return int(size) - at
 
 
 @compiled

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from .best_first import walk_ranks
+from .estimates import estimate_ranks, rows_within
 from .metrics import Metric
 from .products import nearest
-from .scoring import estimate_ranks, rows_within
 from .subtree import subtree
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ __all__ = ["Budget", "fitted", "true_neighbours", "usual_bands", "whole"]
 
 SAMPLE_QUERIES: Final = 512
 NEIGHBOURS: Final = 10
-WALK_RECALL: Final = 0.96
+WALK_RECALL: Final = 0.967
 RANK_RECALL: Final = 0.99
 """Of what was scored, where not all was;"""
 WHOLE_RECALL: Final = 0.97
@@ -49,6 +49,8 @@ COUNTED_QUERIES: Final = 64
 """Of each length, for which rows in the band are counted."""
 REGIONS, REGION_PART = 8, 20
 """Of neighbouring rows, each one in so many of all, which hold the neighbours of queries that lie elsewhere."""
+THINNED: Final = 0.5**0.5
+"""Where a condition leaves so many rows or fewer, short-lists are as in a sub-tree for one row in two."""
 THIN: Final = 5
 """From one length to the next."""
 LISTS: Final = 4
@@ -136,18 +138,24 @@ def fitted(rows: Rows, postings: FrozenPostings, cap_rows: int, seed: int, *, th
     bands = np.nanquantile(np.concatenate(margins), (RANK_RECALL, WHOLE_RECALL), axis=(0, 1))
     bands = np.clip(bands, LEAST_BAND * deviation, MOST_BAND * deviation)
     held = [_in_bands(rows, point, bands[:, -1]) for point in points]
-    rising = [(point.scored, point.ranked, *counts) for point, counts in zip(points, held, strict=True)]
-    scored, ranked, expected, whole_ = np.maximum.accumulate(rising[::-1]).T.copy()
-    return Budget(np.array([point.length for point in points[::-1]]), scored, ranked, expected, whole_, bands)
+    table = [(point.length, point.scored, point.ranked, *counts) for point, counts in zip(points, held, strict=True)]
+    table.append((THINNED * count, THINNED * points[0].scored_thinned, *table[0][2:]))
+    found = np.array(sorted(table))
+    found[:, 2:] = np.maximum.accumulate(found[:, 2:])
+    found[:-1, 1] = np.maximum.accumulate(found[:-1, 1])  # all rows have shorter lists, of which fewer do
+    lengths_, scored, ranked, expected, whole_ = found.T.copy()
+    return Budget(lengths_, scored, ranked, expected, whole_, bands)
 
 
 class _Point(NamedTuple):
-    """What searches of lists of a length need: the mean length, rows to score, candidates to rank, margins of the
-    neighbours, see :func:`_margins`, and the lists, each with its queries and their k-th distances as estimates.
+    """What searches of lists of a length need: the mean length, rows to score, and in short-lists twice as long,
+    candidates to rank, margins of the neighbours, see :func:`_margins`, and the lists, each with its queries and their
+    k-th distances as estimates.
     """
 
     length: float
     scored: float
+    scored_thinned: float
     ranked: float
     margins: NDArray[np.float64]
     lists: list[tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.float64]]]
@@ -162,13 +170,13 @@ def _point(
     for turn, some in enumerate(lists):
         mine = queries[turn :: len(lists)]
         walked, ranked, terms = _needed(rows, some, mine, cap_rows, threads)
-        shares.append(walked / len(some))
+        shares.append(walked / len(some))  # of both sub-trees
         ranks.append(ranked)
         margins.append(_margins(terms))
         searched.append((some, mine, terms[:, :, 1].max(axis=1)))
-    scored = length * float(np.quantile(np.concatenate(shares), WALK_RECALL))
+    scored, thinned = (length * np.quantile(np.concatenate(shares, axis=1), WALK_RECALL, axis=1)).tolist()
     better = max(float(np.quantile(np.concatenate(ranks), RANK_RECALL)) + 1.0, LEAST_CANDIDATES)
-    return _Point(length, scored, better, np.concatenate(margins), searched)
+    return _Point(length, scored, thinned, better, np.concatenate(margins), searched)
 
 
 def _margins(terms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -190,23 +198,23 @@ def _margins(terms: NDArray[np.float64]) -> NDArray[np.float64]:
 def _needed(
     rows: Rows, some: NDArray[np.uint32], queries: NDArray[np.int64], cap_rows: int, threads: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """For each neighbour of each query in a list: rows scored until best-first met it, rows with a better estimate, and
-    what its own is made of.
+    """For each neighbour of each query in a list: rows scored until best-first met it, in its sub-tree and in that of
+    twice as long short-lists, (2, neighbours); rows with a better estimate, and what its own is made of.
     """
-    found = true_neighbours(rows, some, queries, threads)
-    split = subtree(some, rows.nodes, cap_rows)
-    walked = np.full(found.shape, len(some), np.int64)
-    nodes = rows.nodes
-    for turn, query in enumerate(queries):
-        walk_ranks(rows.vectors[query], nodes.codes, nodes.scale, nodes.bias, split, found[turn], walked[turn])
+    found, nodes = true_neighbours(rows, some, queries, threads), rows.nodes
+    walked = np.full((2, *found.shape), len(some), np.int64)
+    for one_in in (1, 2):
+        split = subtree(some, nodes, cap_rows, one_in)
+        for query, near, out in zip(rows.vectors[queries], found, walked[one_in - 1], strict=True):
+            walk_ranks(query, nodes.codes, nodes.scale, nodes.bias, split, near, out)
     ranked, terms = _estimated(rows, some, queries, found)
-    return walked.reshape(-1), ranked.reshape(-1), terms
+    return walked.reshape(2, -1), ranked.reshape(-1), terms
 
 
 def _estimated(
     rows: Rows, some: NDArray[np.uint32], queries: NDArray[np.int64], found: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What :func:`.scoring.estimate_ranks` says of the neighbours found: (queries, neighbours) and for terms (…, 3)."""
+    """What :func:`.estimates.estimate_ranks` says of the neighbours: (queries, neighbours) and for terms (…, 3)."""
     ranked, terms = np.empty(found.shape, np.int64), np.empty((*found.shape, 3))
     for turn, query in enumerate(queries):
         estimate_ranks(rows.vectors[query], rows.table, some, found[turn], ranked[turn], terms[turn])

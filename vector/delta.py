@@ -142,7 +142,7 @@ class Delta:
         """None."""
         return NOT_PACKED
 
-    def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int) -> SubTree:
+    def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int, one_in: int = 1) -> SubTree:
         """None: a delta has no tree."""
         return NO_SUBTREE
 

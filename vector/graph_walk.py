@@ -14,6 +14,7 @@ from numba import carray  # type: ignore[attr-defined]
 
 from ..lake.kernels import compiled, inlined
 from .candidates import keep_least
+from .code_simd import estimate, estimate_four
 from .codes import quantise
 from .scoring import (
     BITS,
@@ -36,7 +37,7 @@ from .scoring import (
     rank_best,
     rank_least,
 )
-from .simd import estimate, estimate_four, pointer, prefetch
+from .simd import pointer, prefetch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

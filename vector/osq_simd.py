@@ -8,14 +8,14 @@ same sums from a plain loop where a processor lacks this.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import _function, _load, features
+from .emission import declared, everywhere, loaded, loop, mixed
+from .simd import features
 
 __all__ = ["PLANES", "ROWS", "sum_rows", "weigh", "wide", "word_at"]
 
@@ -38,45 +38,18 @@ def _number(value: int) -> Any:
     return ir.Constant(I64, value)
 
 
-def _mixed(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
-    return builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
-
-
-def _everywhere(builder: Any, value: Any, kind: Any) -> Any:
-    alone = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(I32, 0))
-    return _mixed(builder, alone, ir.Constant(kind, ir.Undefined), [0] * kind.count)
-
-
 def _eight_bytes(builder: Any, address: Any) -> Any:
     """The eight bytes at an address, eight times over."""
-    return builder.bitcast(_everywhere(builder, _load(builder, address, I64), WORDS), BYTES)
+    return builder.bitcast(everywhere(builder, loaded(builder, address, I64), WORDS), BYTES)
 
 
 def _store(builder: Any, value: Any, address: Any) -> None:
     builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = 1
 
 
-def _loop(builder: Any, start: Any, stop: Any, values: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> Any:
-    """Emit ``for at in range(start, stop): values = body(at, values)``; the body may loop itself. The values after."""
-    before = builder.block
-    head, inside, end = (builder.function.append_basic_block(f"osq.{name}") for name in ("head", "inside", "end"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    at, running = builder.phi(I64), [builder.phi(value.type) for value in values]
-    builder.cbranch(builder.icmp_signed("<", at, stop), inside, end)
-    builder.position_at_end(inside)
-    after = [*body(at, running), builder.add(at, _number(1))]
-    for phi, first, following in zip([*running, at], [*values, start], after, strict=True):
-        phi.add_incoming(first, before)
-        phi.add_incoming(following, builder.block)
-    builder.branch(head)
-    builder.position_at_end(end)
-    return running
-
-
 def _transpose(builder: Any, rows: list[Any], size: Any, to: Any) -> None:
     """Write word k of all eight rows to ``to + 64 * k``; nothing beyond their ``size`` bytes is read."""
-    load = _function(builder, "llvm.masked.load.v64i8.p0", BYTES, [BYTES.as_pointer(), I32, BITS, BYTES])
+    load = declared(builder, "llvm.masked.load.v64i8.p0", BYTES, [BYTES.as_pointer(), I32, BITS, BYTES])
     zero = ir.Constant(BYTES, [0] * 64)
 
     def one(at: Any, _: list[Any]) -> list[Any]:
@@ -93,15 +66,15 @@ def _transpose(builder: Any, rows: list[Any], size: Any, to: Any) -> None:
             high = [lane + span if not lane & span else lane + 8 for lane in range(8)]
             after = list(words)
             for i in (i for i in range(8) if not i & span):
-                after[i] = _mixed(builder, words[i], words[i + span], low)
-                after[i + span] = _mixed(builder, words[i], words[i + span], high)
+                after[i] = mixed(builder, words[i], words[i + span], low)
+                after[i + span] = mixed(builder, words[i], words[i + span], high)
             words = after
         for k, word in enumerate(words):
             _store(builder, word, builder.add(to, builder.add(builder.mul(done, _number(8)), _number(64 * k))))
         return []
 
     chunks = builder.lshr(builder.add(size, _number(63)), _number(6))
-    _loop(builder, _number(0), chunks, [], one)
+    loop(builder, _number(0), chunks, [], one)
 
 
 def _sum_group(
@@ -111,13 +84,13 @@ def _sum_group(
 
     words: of each set, the bits below the top ones of its rows; tops: of each set a bit a lane, the top ones.
     """
-    shift = _function(builder, "llvm.x86.avx512.pmultishift.qb.512", BYTES, [BYTES, BYTES])
-    look = _function(builder, "llvm.x86.avx512.vpermi2var.qi.512", BYTES, [BYTES] * 3)
-    add = _function(builder, "llvm.x86.avx512.psad.bw.512", WORDS, [BYTES, BYTES])
+    shift = declared(builder, "llvm.x86.avx512.pmultishift.qb.512", BYTES, [BYTES, BYTES])
+    look = declared(builder, "llvm.x86.avx512.vpermi2var.qi.512", BYTES, [BYTES] * 3)
+    add = declared(builder, "llvm.x86.avx512.psad.bw.512", WORDS, [BYTES, BYTES])
     shifts, masks, top, base, chunk = (
         _eight_bytes(builder, builder.add(lanes, _number(8 * part))) for part in range(5)
     )
-    first, last = (_load(builder, builder.add(place, _number(offset)), I64) for offset in (8, PLACE_BYTES + 8))
+    first, last = (loaded(builder, builder.add(place, _number(offset)), I64) for offset in (8, PLACE_BYTES + 8))
     indices = []
     for word, bits in zip(words, tops, strict=True):
         low = builder.and_(builder.call(shift, [shifts, builder.bitcast(word, BYTES)]), masks)
@@ -126,13 +99,13 @@ def _sum_group(
 
     def looked_up(at: Any) -> list[Any]:
         here, found = builder.add(tables, builder.mul(at, _number(CHUNK_BYTES))), []
-        left, right, above, far = (_load(builder, builder.add(here, _number(64 * i)), BYTES) for i in range(4))
+        left, right, above, far = (loaded(builder, builder.add(here, _number(64 * i)), BYTES) for i in range(4))
         for index in indices:
             found += [builder.call(look, [left, index, right]), builder.call(look, [above, index, far])]
         return found
 
     def further(at: Any, found: list[Any]) -> list[Any]:
-        number = _everywhere(builder, builder.trunc(builder.sub(at, first), I8), BYTES)
+        number = everywhere(builder, builder.trunc(builder.sub(at, first), I8), BYTES)
         mine = []
         for index in indices:  # only a dimension of eight bits has entries in two chunks
             of = builder.add(chunk, builder.lshr(index, ir.Constant(BYTES, [7] * 64)))
@@ -140,7 +113,7 @@ def _sum_group(
         pairs = zip(mine, looked_up(at), found, strict=True)
         return [builder.select(here, value, before) for here, value, before in pairs]
 
-    entries = _loop(builder, builder.add(first, _number(1)), last, looked_up(first), further)
+    entries = loop(builder, builder.add(first, _number(1)), last, looked_up(first), further)
     zero = ir.Constant(BYTES, [0] * 64)
     return [builder.add(total, builder.call(add, [each, zero])) for total, each in zip(sums, entries, strict=True)]
 
@@ -159,7 +132,7 @@ def _sum_rows(
         chunks = builder.lshr(builder.add(size, _number(63)), _number(6))
         spaces, masks = [], []
         for each in range(SETS):
-            of = [_load(builder, builder.add(rows, _number(64 * each + 8 * i)), I64) for i in range(8)]
+            of = [loaded(builder, builder.add(rows, _number(64 * each + 8 * i)), I64) for i in range(8)]
             room = builder.add(builder.mul(chunks, _number(1024)), _number(64))
             spaces.append(builder.add(scratch, builder.mul(room, _number(each))))
             masks.append(builder.add(spaces[-1], builder.add(builder.mul(chunks, _number(512)), _number(64))))
@@ -168,29 +141,29 @@ def _sum_rows(
         def top_bits(at: Any, _: list[Any]) -> list[Any]:
             offset = builder.mul(at, _number(64))
             for space, mask in zip(spaces, masks, strict=True):
-                held = _load(builder, builder.add(space, offset), BYTES)
-                across = _mixed(builder, held, held, [8 * row + byte for byte in range(8) for row in range(8)])
+                held = loaded(builder, builder.add(space, offset), BYTES)
+                across = mixed(builder, held, held, [8 * row + byte for byte in range(8) for row in range(8)])
                 _store(builder, across, builder.add(mask, offset))
             return []
 
-        _loop(builder, _number(0), builder.lshr(builder.add(groups, _number(7)), _number(3)), [], top_bits)
-        cut = _function(builder, "llvm.fshr.v8i64", WORDS, [WORDS] * 3)
+        loop(builder, _number(0), builder.lshr(builder.add(groups, _number(7)), _number(3)), [], top_bits)
+        cut = declared(builder, "llvm.fshr.v8i64", WORDS, [WORDS] * 3)
 
         def one(at: Any, sums: list[Any]) -> list[Any]:
             place = builder.add(places, builder.mul(at, _number(PLACE_BYTES)))
-            bit = _load(builder, place, I64)
+            bit = loaded(builder, place, I64)
             offset = builder.mul(builder.lshr(bit, _number(6)), _number(64))
-            within = _everywhere(builder, builder.and_(bit, _number(63)), WORDS)
+            within = everywhere(builder, builder.and_(bit, _number(63)), WORDS)
             words, tops = [], []
             for space, mask in zip(spaces, masks, strict=True):
                 here = builder.add(space, offset)
-                low, high = (_load(builder, builder.add(here, _number(half)), WORDS) for half in (0, 64))
+                low, high = (loaded(builder, builder.add(here, _number(half)), WORDS) for half in (0, 64))
                 words.append(builder.call(cut, [high, low, within]))
-                tops.append(_load(builder, builder.add(mask, builder.mul(at, _number(8))), I64))
+                tops.append(loaded(builder, builder.add(mask, builder.mul(at, _number(8))), I64))
             mine = builder.add(lanes, builder.mul(at, _number(LANE_BYTES)))
             return _sum_group(builder, mine, place, words, tops, tables, sums)
 
-        sums = _loop(builder, _number(0), groups, [ir.Constant(WORDS, [0] * 8)] * (2 * SETS), one)
+        sums = loop(builder, _number(0), groups, [ir.Constant(WORDS, [0] * 8)] * (2 * SETS), one)
         eight = ir.Constant(WORDS, [8] * 8)
         for each in range(SETS):
             whole = builder.add(sums[2 * each], builder.shl(sums[2 * each + 1], eight))
@@ -209,26 +182,26 @@ def _weigh(typing: Any, record: Any, signs: Any, planes: Any, blocks: Any) -> An
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         record, signs, planes, blocks = arguments
         four, eight = ir.VectorType(I64, 4), ir.VectorType(I64, 8)
-        count = _function(builder, "llvm.ctpop.v8i64", eight, [eight])
+        count = declared(builder, "llvm.ctpop.v8i64", eight, [eight])
         shifts = [ir.Constant(eight, [first] * 4 + [first + 1] * 4) for first in (0, 2)]
 
         def one(at: Any, sums: list[Any]) -> list[Any]:
             offset = builder.mul(at, _number(32))
-            pair = [_load(builder, builder.add(base, offset), four) for base in (record, signs)]
+            pair = [loaded(builder, builder.add(base, offset), four) for base in (record, signs)]
             differing = builder.xor(*pair)
-            twice = _mixed(builder, differing, differing, [0, 1, 2, 3] * 2)
+            twice = mixed(builder, differing, differing, [0, 1, 2, 3] * 2)
             after = []
             for half, total in enumerate(sums):
                 here = builder.add(planes, builder.add(builder.mul(offset, _number(PLANES)), _number(64 * half)))
                 after.append(
-                    builder.add(total, builder.call(count, [builder.and_(twice, _load(builder, here, eight))]))
+                    builder.add(total, builder.call(count, [builder.and_(twice, loaded(builder, here, eight))]))
                 )
             return after
 
         zero = ir.Constant(eight, [0] * 8)
-        parts = _loop(builder, _number(0), blocks, [zero, zero], one)
+        parts = loop(builder, _number(0), blocks, [zero, zero], one)
         low, high = (builder.shl(part, shift) for part, shift in zip(parts, shifts, strict=True))
-        add = _function(builder, "llvm.vector.reduce.add.v8i64", I64, [eight])
+        add = declared(builder, "llvm.vector.reduce.add.v8i64", I64, [eight])
         return builder.call(add, [builder.add(low, high)])
 
     return types.int64(*(types.intp,) * 4), generate
@@ -238,7 +211,7 @@ def _word_at(typing: Any, address: Any) -> Any:
     """The uint64 at an address."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _load(builder, arguments[0], I64)
+        return loaded(builder, arguments[0], I64)
 
     return types.uint64(types.intp), generate
 

@@ -17,7 +17,7 @@ from .subtree import FILL_ROWS
 if TYPE_CHECKING:
     from .budget import Budget
 
-__all__ = ["NO_FAN", "SHORT_LIST_ROWS", "Fan", "Plan", "Way", "choose", "ways"]
+__all__ = ["NO_FAN", "SHORT_LIST_ROWS", "Fan", "Plan", "Way", "choose", "one_in", "ways"]
 
 USUAL_K: Final = 10
 """What budgets are fitted for; more neighbours take candidates in proportion, and rows with the root of it."""
@@ -81,6 +81,11 @@ class Fan(NamedTuple):
 NO_FAN: Final = Fan(0, 0)
 
 
+def one_in(rows: float) -> int:
+    """A power of two: what a condition that leaves one row in ``rows`` shares a sub-tree with others for."""
+    return 1 << round(math.log2(max(rows, 1.0)))
+
+
 def ways(
     rows: int,
     k: int,
@@ -124,7 +129,7 @@ def ways(
         each_ns = 2.0 + 0.015 * dim + LIST_NS
         lists_ns = fan.lists(rows) * each_ns  # most centroids are scored, if few rows are
         if passed > 1:
-            lists_ns = fan.lists(round(rows * passed)) * each_ns + scored * passed * PASSED_NS
+            lists_ns = fan.lists(round(rows * passed / one_in(passed))) * each_ns + scored * passed * PASSED_NS
         cost_ns = 2 * QUERY_NS + scored * code_ns + lists_ns + ranking_ns
         found.append((Way.TREE, candidates, scored, cost_ns, part))
     if walk:

@@ -13,8 +13,10 @@ from .best_first import chosen_rows
 from .bitmaps import count as count_in
 from .bitmaps import rows_of
 from .candidates import keep_least, offer
+from .code_simd import estimate, estimate_four
 from .codes import quantise, query_length
-from .simd import call_ranker, dot, estimate, estimate_four, float_at, pointer, prefetch, squared, uint_at
+from .sieve import LOOK_WORDS, look, sieved
+from .simd import call_ranker, dot, pointer, prefetch, squared, uint_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,25 +27,24 @@ __all__ = [
     "L2",
     "bound_of",
     "comparable",
-    "estimate_ranks",
+    "distance_of",
     "exact",
     "first_scored",
     "nearest",
     "rank",
     "rank_best",
     "rank_least",
-    "rows_within",
 ]
 
 L2: Final = 0
 INNER: Final = 1
 COSINE: Final = 2
-FIELDS: Final = 20
+FIELDS: Final = 21
 (VECTORS, RECORDS, IDS, LIVE, MEAN, SIGNS, SHIFTS, CODES, SCALE, BIAS) = range(10)
-(ROWS, DIM, DIMS, BITS, BLOCKS, TURNS, NODES, METRIC, RANKER, LOOK) = range(10, FIELDS)
-"""Of a unit's table: addresses of its arrays, then their sizes; last, where a search ranks by fine codes, what does so,
-see :mod:`.fine_rank`, else 0. A kernel takes one array in place of twenty arguments, each of which would cost a search
-0.15 µs; the unit keeps the arrays alive."""
+(ROWS, DIM, DIMS, BITS, BLOCKS, TURNS, NODES, METRIC, RANKER, LOOK, LEADING) = range(10, FIELDS)
+"""Of a unit's table: addresses of its arrays, then their sizes; then, where a search ranks by fine codes, what does so,
+see :mod:`.fine_rank`, else 0; last the address of leading words of codes, see :mod:`.sieve`, or 0. A kernel takes one
+array in place of twenty arguments, each of which would cost a search 0.15 µs; the unit keeps the arrays alive."""
 AHEAD_ROWS: Final = 48
 """Codes are fetched so many rows ahead of the one being scored,"""
 AHEAD_VECTORS: Final = 4
@@ -63,7 +64,8 @@ ROUNDING: Final = 1e-5
 
 
 @inlined
-def _distance(metric: int, query: int, row: int, dim: int) -> np.float32:
+def distance_of(metric: int, query: int, row: int, dim: int) -> np.float32:
+    """The distance of a vector at an address to a query at another."""
     if metric == L2:
         return squared(query, row, dim)
     if metric == INNER:
@@ -156,7 +158,7 @@ def rank(
         if i < 0:
             continue
         row = np.int64(places[i])
-        distance = _distance(metric, query, vectors + row * row_bytes, dim)
+        distance = distance_of(metric, query, vectors + row * row_bytes, dim)
         if distance <= best_distances[best_distances.shape[0] - 1]:
             offer(best_ids, best_distances, ids[row], distance)
 
@@ -260,6 +262,7 @@ def _search_rows(
     removed: NDArray[np.uint32],
     live: NDArray[np.uint8],
     coded: tuple[int, np.float32, np.float32],
+    sieve: tuple[int, NDArray[np.uint64], NDArray[np.uint32]],
     kept: tuple[NDArray[np.float32], NDArray[np.uint32]],
     rule: tuple[int, float, float, float],
     ids: NDArray[np.int64],
@@ -268,15 +271,20 @@ def _search_rows(
 ) -> bool:
     """Score the rows of ``slots``, as :func:`_score_rows` has them, and rank the best; whether there are k at all.
 
-    ``coded`` is the query: planes, offset, factor; ``kept``: estimates and places; ``rule``: as for :func:`rank_least`.
+    ``coded`` is the query: planes, offset, factor; ``sieve``: leading words, or 0, the query beside these, and room;
+    ``kept``: estimates and places; ``rule``: as for :func:`rank_least`.
     """
     (planes, offset, factor), (estimates, places), (ef, band, slope, shift) = coded, kept, rule
+    leading, coarse, room = sieve
     k, address, done = best_ids.shape[0], query.ctypes.data, 0
     count: int = np.int64(0)  # type: ignore[assignment]  # Numba compiles what takes it once more for a literal
     together = first_scored(k) if band > 0 else slots.shape[0]
     limit = bound_of(best_distances[k - 1], slope, shift) if band > 0 else np.float32(np.inf)
     while True:
         some = slots[done : done + together]
+        done += together
+        if leading != 0 and limit < np.inf:
+            some = room[: sieved(leading, some, coarse, limit, room)]
         count = _score_rows(
             table,
             records,
@@ -294,7 +302,6 @@ def _search_rows(
             ef,
             limit,
         )
-        done += together
         if done >= slots.shape[0]:
             break
         # What is nearest so far tells which of the others may be nearer
@@ -336,28 +343,33 @@ def nearest(
     scale, bias = carray(pointer(table[SCALE]), nodes, np.float32), carray(pointer(table[BIAS]), nodes, np.float32)
     planes, room = np.empty(table[BLOCKS] * 16, np.uint64), 2 * ef + 64
     estimates, places = np.empty(room, np.float32), np.empty(room, np.uint32)
+    sifted, coarse = table[LEADING] != 0 and band > 0 and packed.shape[0] == 0, np.empty(LOOK_WORDS, np.uint64)
     share = count_in(wanted) / positions.shape[0] if wanted.shape[0] > 0 else 0.0
     in_order = np.empty(packed.shape[0] if split.shape[1] == 0 else 0, np.uint32)
     for i in range(in_order.shape[0]):
         in_order[i] = i
     for turn in range(queries.shape[0]):
-        query, best = queries[turn], (best_ids[turn], best_distances[turn])
+        query = queries[turn]
         c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
         slope, shift, length = comparable(table, query, c2)
         coded = planes.ctypes.data, np.float32(c1 - band * length), np.float32(c2)
+        if sifted:
+            look(planes, table[BITS], c2, band * length, table[LEADING], coarse)
         records, slots, copied = table[RECORDS], positions, packed.shape[0] > 0
         if copied:
             records, slots = np.int64(packed.ctypes.data), in_order
         if split.shape[1] > 0:
             slots = chosen_rows(query, codes, scale, bias, split, positions, copied, wanted, share, budget_rows)
-        rule, kept = (ef, band, slope, shift), (estimates, places)
+        rule, kept, best = (ef, band, slope, shift), (estimates, places), (best_ids[turn], best_distances[turn])
+        passed = np.empty(slots.shape[0] + 4 if sifted else 0, np.uint32)
+        sieve = table[LEADING] if sifted else 0, coarse, passed
         for again in range(2):
             if again:  # rows that are deleted or revoked left too few: score them all
                 records, copied = table[RECORDS], False
+                sieve = np.int64(0), coarse, passed
                 slots = rows_of(wanted, positions) if wanted.shape[0] > 0 else positions
-            enough = _search_rows(
-                table, query, records, slots, positions, copied, removed, live, coded, kept, rule, ids, best[0], best[1]
-            )
+            wheres, to = (table, query, records, slots), (ids, *best)
+            enough = _search_rows(*wheres, positions, copied, removed, live, coded, sieve, kept, rule, *to)
             if enough or slots.shape[0] == positions.shape[0]:
                 break
 
@@ -381,64 +393,3 @@ def exact(
             count += 1
     for turn in range(queries.shape[0]):
         rank(table, queries[turn].ctypes.data, places, count, ids, best_ids[turn], best_distances[turn])
-
-
-@compiled
-def estimate_ranks(
-    query: NDArray[np.float32],
-    table: NDArray[np.int64],
-    positions: NDArray[np.uint32],
-    targets: NDArray[np.int64],
-    out_rows: NDArray[np.int64],
-    out_terms: NDArray[np.float64],
-) -> None:
-    """For each target, an index into the list, how many rows of the list have a better estimate.
-
-    And to ``out_terms``, (targets, 3): the estimate, what it would be without error, and of what it errs by a share.
-    """
-    dim, dims, bits, metric = table[DIM], table[DIMS], table[BITS], table[METRIC]
-    blocks = table[BLOCKS]
-    mean = carray(pointer(table[MEAN]), dim, np.float32)
-    signs = carray(pointer(table[SIGNS]), (table[TURNS], dims), np.float32)
-    planes, estimates = np.empty(blocks * 16, np.uint64), np.empty(positions.shape[0], np.float32)
-    c1, c2 = quantise(query, mean, signs, bits, metric != INNER, planes)
-    offset, factor = np.float32(c1), np.float32(c2)
-    slope, shift, length = comparable(table, query, c2)
-    for i in range(positions.shape[0]):
-        record = table[RECORDS] + np.int64(positions[i]) * (blocks * 32 + 8)
-        estimates[i] = estimate(record, planes.ctypes.data, blocks, table[SHIFTS], offset, factor)
-    for i in range(targets.shape[0]):
-        own, better = estimates[targets[i]], 0
-        for other in estimates:
-            better += other < own
-        out_rows[i] = better
-        row = np.int64(positions[targets[i]])
-        distance = _distance(metric, query.ctypes.data, table[VECTORS] + row * dim * 4, dim)
-        tail = table[RECORDS] + row * (blocks * 32 + 8) + blocks * 32
-        out_terms[i, 0], out_terms[i, 1] = own, slope * distance + shift
-        out_terms[i, 2] = length * float_at(tail + 4)
-
-
-@compiled
-def rows_within(
-    query: NDArray[np.float32],
-    table: NDArray[np.int64],
-    positions: NDArray[np.uint32],
-    truth: float,
-    bands: NDArray[np.float64],
-    out_rows: NDArray[np.int64],
-) -> None:
-    """For each band, how many rows of a list may be as near as a row whose estimate without error is ``truth``."""
-    blocks, dims = table[BLOCKS], table[DIMS]
-    mean = carray(pointer(table[MEAN]), table[DIM], np.float32)
-    signs = carray(pointer(table[SIGNS]), (table[TURNS], dims), np.float32)
-    planes = np.empty(blocks * 16, np.uint64)
-    c1, c2 = quantise(query, mean, signs, table[BITS], table[METRIC] != INNER, planes)
-    offset, factor, length = np.float32(c1), np.float32(c2), query_length(c2, dims)
-    out_rows[:] = 0
-    for i in range(positions.shape[0]):
-        record = table[RECORDS] + np.int64(positions[i]) * (blocks * 32 + 8)
-        own = estimate(record, planes.ctypes.data, blocks, table[SHIFTS], offset, factor)
-        reach = length * float_at(record + blocks * 32 + 4)
-        for j in range(bands.shape[0]):
-            out_rows[j] += own - bands[j] * reach <= truth

@@ -9,7 +9,7 @@ import numpy as np
 
 from .fine import Look
 from .fine_rank import rank_each
-from .planner import SHORT_LIST_ROWS, Way, choose
+from .planner import SHORT_LIST_ROWS, Way, choose, one_in
 from .postings import Posting
 from .predicates import Predicate
 from .segment import ALL_CODE, EVERY, NOT_PACKED, Segment
@@ -33,6 +33,8 @@ Selector: TypeAlias = int | Predicate
 """What is searched: the code of a list, or a predicate over tenants."""
 _List: TypeAlias = "tuple[Unit, Selector, Posting, Matches | None]"
 """A list of a unit, and those of its rows that fulfil the condition, if there is one."""
+LEADING_ROWS: Final = 4_096
+"""To score so many rows by their own records, leading words of all are worth making."""
 DEEPER: Final = 1.25
 """Rows scored where codes alone rank: what these lose, no vector makes good."""
 
@@ -118,7 +120,8 @@ class Search(NamedTuple):
     ) -> None:
         unit, selector, posting, matches = found
         walked, wanted, listed = plan.way is Way.TREE, EVERY, posting
-        split = unit.subtree(selector, posting, SHORT_LIST_ROWS) if walked else NO_SUBTREE
+        thinned = 1 if matches is None else one_in(len(posting.base) / max(matches.of_base, 1))
+        split = unit.subtree(selector, posting, SHORT_LIST_ROWS, thinned) if walked else NO_SUBTREE
         if matches is None:
             packed = unit.copies(selector, posting, plan.way)
         elif walked:
@@ -128,6 +131,8 @@ class Search(NamedTuple):
             packed = unit.match_records(matches) if plan.way is Way.CODES else NOT_PACKED
             listed = Posting(matches.listed, matches.added)
         look = self._look(unit, few) if few else None
+        if isinstance(unit, Segment) and plan.budget_rows >= LEADING_ROWS and not len(packed):
+            unit.rows.lead()
         unit.rows.search(queries, listed, plan, split, packed, best_ids, best_distances, wanted, look)
 
     def steps(self) -> list[Step]:

@@ -22,7 +22,8 @@ from .metrics import Metric
 from .planner import Fan, Way
 from .postings import NONE, FrozenPostings, Posting
 from .predicates import selected
-from .scoring import exact, nearest
+from .scoring import LEADING, exact, nearest
+from .sieve import HEAD_BYTES, LEADING_BYTES, leading
 from .subtree import NO_SUBTREE, SubTree, subtree
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Rows:
 
     vectors float32 (n, dim); records uint8 (n, record_bytes), see :mod:`.codes`; ids int64 (n,); live uint8 (n,);
     mean float32 (dim,), which the records were made about; nodes of the tree, or none; fine codes, where the index has
-    bits, and then vectors may be none: (0, dim). ``table`` is what kernels are given.
+    bits, and then vectors may be none: (0, dim). ``leading`` holds uint32, see :mod:`.sieve`, once a search wanted
+    it. ``table`` is what kernels are given.
     """
 
     vectors: NDArray[np.float32]
@@ -93,6 +95,7 @@ class Rows:
 
     nodes: Nodes
     fine: Fine | None = None
+    leading: list[NDArray[np.uint32]] = field(default_factory=list)
     table: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,12 +113,26 @@ class Rows:
             len(nodes.scale),
             int(self.metric),
         ]
-        self.table = np.array(addresses + sizes + [0, 0], np.int64)
+        leading = self.leading[0].ctypes.data if self.leading else 0
+        self.table = np.array([*addresses, *sizes, 0, 0, leading], np.int64)
 
     @property
     def whole(self) -> bool:
         """Whether there are vectors, not codes alone."""
         return self.fine is None or len(self.vectors) > 0
+
+    def lead(self) -> None:
+        """Keep leading words of the records beside them, where these have more than two words to a row's code.
+
+        For rows that no longer move. What is made is shared with other views of them.
+        """
+        if self.layout.bits == 1 or self.table[LEADING]:
+            return
+        if not self.leading:
+            made = np.zeros((HEAD_BYTES + LEADING_BYTES * len(self.ids)) // 4, np.uint32)
+            leading(self.records.view(np.uint64), self.records.view(np.float32), self.layout.bits, made)
+            self.leading.append(made)
+        self.table[LEADING] = self.leading[0].ctypes.data
 
     def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at some positions, or what codes tell of them if there are none."""
@@ -167,7 +184,7 @@ class Segment:
     budget: Budget
     graph: Graph | None = None
     columns: Columns = field(default_factory=dict)
-    subtrees: dict[int | Predicate, tuple[NDArray[np.uint32], SubTree]] = field(default_factory=dict)
+    subtrees: dict[int | Predicate, tuple[NDArray[np.uint32], dict[int, SubTree]]] = field(default_factory=dict)
     predicates: dict[Predicate, tuple[tuple[Posting, ...], Posting]] = field(default_factory=dict)
     everything: Posting | None = None
     deleted: int = 0
@@ -241,12 +258,17 @@ class Segment:
         """Records of matches that are copied; none where nothing is."""
         return self.kept.records_of(matches, self.rows.records)
 
-    def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int) -> SubTree:
-        """The sub-tree of a posting list's base, made when it is first wanted."""
+    def subtree(self, selector: int | Predicate, posting: Posting, cap_rows: int, one_in: int = 1) -> SubTree:
+        """The sub-tree of a posting list's base, of which one row in so many is wanted; made when it is first asked
+        for.
+        """
         kept = self.subtrees.get(selector)
         if kept is None or kept[0] is not posting.base:
-            kept = self.subtrees[selector] = (posting.base, subtree(posting.base, self.rows.nodes, cap_rows))
-        return kept[1]
+            kept = self.subtrees[selector] = (posting.base, {})
+        made = kept[1].get(one_in)
+        if made is None:
+            made = kept[1][one_in] = subtree(posting.base, self.rows.nodes, cap_rows, one_in)
+        return made
 
     def _pack(self) -> None:
         """Decide what may be copied, as far as VECTOR_ROW_BYTES leaves room: records of the longest lists, in the order
@@ -259,7 +281,9 @@ class Segment:
         taken = sum(nbytes for what, nbytes in self.nbytes().items() if what not in NOT_COUNTED)
         lengths = np.diff(lists.offsets)
         short_lists = sum(self.fan.lists(length) for length in lengths.tolist() if length >= PACKED_ROWS)
-        left = VECTOR_ROW_BYTES * rows - taken - ENTRY_BYTES * short_lists  # sub-trees come with the searches
+        ahead = LEADING_BYTES * rows if self.rows.layout.bits > 1 else 0
+        # Sub-trees and leading words come with the searches
+        left = VECTOR_ROW_BYTES * rows - taken - ahead - ENTRY_BYTES * short_lists
         self.packable = set()
         for code in np.argsort(-lengths, kind="stable").tolist():
             need = int(lengths[code]) * self.rows.layout.record_bytes
@@ -337,7 +361,9 @@ class Segment:
 
     def nbytes(self) -> dict[str, int]:
         """Bytes by what they are for."""
-        made = sum(posting.base.nbytes for _, posting in list(self.predicates.values()))
+        named = sum(posting.base.nbytes for _, posting in list(self.predicates.values()))
+        splits = sum(split.nbytes for _, made in list(self.subtrees.values()) for split in list(made.values()))
+        packed = sum(copies.nbytes for _, copies in list(self.packed.values()))
         everything = 0 if self.everything is None else self.everything.base.nbytes
         return {
             "vectors": self.rows.vectors.nbytes,
@@ -348,8 +374,8 @@ class Segment:
             "graph": 0 if self.graph is None else self.graph.nbytes,
             "tree": self.rows.nodes.nbytes,
             "postings": self.postings.nbytes,
-            "packed": sum(copies.nbytes for _, copies in list(self.packed.values())),
-            "subtrees": sum(split.nbytes for _, split in list(self.subtrees.values())) + made + everything,
+            "packed": packed + sum(made.nbytes for made in self.rows.leading),
+            "subtrees": splits + named + everything,
             "attributes": sum(column.index_bytes for column in self.columns.values()) + self.kept.nbytes,
             "values": sum(column.value_bytes for column in self.columns.values()),
         }

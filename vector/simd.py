@@ -8,7 +8,6 @@ a row has the same distance wherever it is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -17,6 +16,7 @@ from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 from ..lake.kernels import compiled
+from .emission import declared, loaded, loop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "call_ranker",
     "dot",
-    "estimate",
-    "estimate_four",
     "features",
     "float_at",
     "packed_bits",
@@ -44,6 +42,7 @@ LANES: Final = 16
 UNROLLED: Final = 4
 I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 F16X32, I64X8, I64X4 = ir.VectorType(F32, LANES), ir.VectorType(I64, 8), ir.VectorType(I64, 4)
+F32X4, I32X4 = ir.VectorType(F32, 4), ir.VectorType(I32, 4)
 
 
 def features() -> set[str]:
@@ -53,27 +52,16 @@ def features() -> set[str]:
     return {name[1:] for name in told.split(",") if name.startswith("+")}
 
 
-def _function(builder: Any, name: str, result: Any, parameters: list[Any]) -> Any:
-    found = builder.module.globals.get(name)
-    return found or ir.Function(builder.module, ir.FunctionType(result, parameters), name)
-
-
-def _load(builder: Any, address: Any, kind: Any) -> Any:
-    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
-    value.align = 1
-    return value
-
-
 def _sum_over_lanes(term: Any) -> Any:
     """An intrinsic(a, b, groups): the sum of ``term`` over 16 * groups floats at the addresses a and b."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, b, groups = arguments
-        fma = _function(builder, "llvm.fmuladd.v16f32", F16X32, [F16X32] * 3)
+        fma = declared(builder, "llvm.fmuladd.v16f32", F16X32, [F16X32] * 3)
 
         def add_group(group: Any, running: Any) -> Any:
             offset = builder.mul(group, ir.Constant(I64, 4 * LANES))
-            left, right = (_load(builder, builder.add(base, offset), F16X32) for base in (a, b))
+            left, right = (loaded(builder, builder.add(base, offset), F16X32) for base in (a, b))
             return builder.call(fma, [*term(builder, left, right), running])
 
         def unrolled(at: Any, sums: list[Any]) -> list[Any]:
@@ -82,11 +70,11 @@ def _sum_over_lanes(term: Any) -> Any:
 
         fours = builder.lshr(groups, ir.Constant(I64, 2))
         zero = ir.Constant(F16X32, [0.0] * LANES)
-        sums = _loop(builder, ir.Constant(I64, 0), fours, [zero] * UNROLLED, unrolled)
+        sums = loop(builder, ir.Constant(I64, 0), fours, [zero] * UNROLLED, unrolled)
         whole = builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
         done = builder.shl(fours, ir.Constant(I64, 2))
-        whole = _loop(builder, done, groups, [whole], lambda at, sums: [add_group(at, sums[0])])[0]
-        add = _function(builder, "llvm.vector.reduce.fadd.v16f32", F32, [F32, F16X32])
+        whole = loop(builder, done, groups, [whole], lambda at, sums: [add_group(at, sums[0])])[0]
+        add = declared(builder, "llvm.vector.reduce.fadd.v16f32", F32, [F32, F16X32])
         # reassoc: a tree over the lanes instead of a chain; the same tree everywhere
         return builder.call(add, [ir.Constant(F32, -0.0), whole], fastmath=("reassoc",))
 
@@ -94,33 +82,6 @@ def _sum_over_lanes(term: Any) -> Any:
         return types.float32(types.intp, types.intp, types.intp), generate
 
     return intrinsic(typed)
-
-
-def _loop(builder: Any, start: Any, stop: Any, values: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> Any:
-    """Emit ``for at in range(start, stop): values = body(at, values)``; the values after it."""
-    before = builder.block
-    loop, end = (builder.function.append_basic_block(name) for name in ("sum.loop", "sum.end"))
-    builder.cbranch(builder.icmp_signed("<", start, stop), loop, end)
-    builder.position_at_end(loop)
-    at, running = builder.phi(I64), [builder.phi(value.type) for value in values]
-    at.add_incoming(start, before)
-    for phi, value in zip(running, values, strict=True):
-        phi.add_incoming(value, before)
-    after = body(at, running)
-    latch = builder.block  # a body may loop itself
-    following = builder.add(at, ir.Constant(I64, 1))
-    at.add_incoming(following, latch)
-    for phi, value in zip(running, after, strict=True):
-        phi.add_incoming(value, latch)
-    builder.cbranch(builder.icmp_signed("<", following, stop), loop, end)
-    builder.position_at_end(end)
-    ended = []
-    for value, result in zip(values, after, strict=True):
-        phi = builder.phi(value.type)
-        phi.add_incoming(value, before)
-        phi.add_incoming(result, latch)
-        ended.append(phi)
-    return ended
 
 
 def _product(_builder: Any, left: Any, right: Any) -> tuple[Any, Any]:
@@ -140,7 +101,7 @@ def _float_at(typing: Any, address: Any) -> Any:
     """The float32 at an address."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _load(builder, arguments[0], F32)
+        return loaded(builder, arguments[0], F32)
 
     return types.float32(types.intp), generate
 
@@ -149,7 +110,7 @@ def _uint_at(typing: Any, address: Any) -> Any:
     """The uint32 at an address, as an int64."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.zext(_load(builder, arguments[0], I32), I64)
+        return builder.zext(loaded(builder, arguments[0], I32), I64)
 
     return types.int64(types.intp), generate
 
@@ -168,110 +129,12 @@ def _prefetch(typing: Any, address: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
-        ask = _function(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32, I32, I32])
+        ask = declared(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32, I32, I32])
         hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # to read, keep near, data
         builder.call(ask, [builder.inttoptr(arguments[0], pointer), *hints])
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
-
-
-def _popcounts(builder: Any, rows: list[Any], planes: Any, blocks: Any, shifts: Any) -> list[Any]:
-    """For each row address: eight partial sums of popcount(code word xor plane word) << shift."""
-    ones = _function(builder, "llvm.ctpop.v8i64", I64X8, [I64X8])
-    twice = ir.Constant(ir.VectorType(I32, 8), [0, 1, 2, 3] * 2)
-
-    def add_block(at: Any, sums: list[Any]) -> list[Any]:
-        here = builder.add(planes, builder.mul(at, ir.Constant(I64, 128)))
-        low, high = (_load(builder, builder.add(here, ir.Constant(I64, half)), I64X8) for half in (0, 64))
-        after = []
-        for i, row in enumerate(rows):
-            words = _load(builder, builder.add(row, builder.mul(at, ir.Constant(I64, 32))), I64X4)
-            both = builder.shuffle_vector(words, ir.Constant(I64X4, ir.Undefined), twice)
-            for half, plane in enumerate((low, high)):
-                after.append(builder.add(sums[2 * i + half], builder.call(ones, [builder.xor(both, plane)])))
-        return after
-
-    zeros = [ir.Constant(I64X8, [0] * 8)] * (2 * len(rows))
-    sums = _loop(builder, ir.Constant(I64, 0), blocks, zeros, add_block)
-    by = [_load(builder, builder.add(shifts, ir.Constant(I64, half)), I64X8) for half in (0, 64)]
-    return [builder.add(builder.shl(sums[2 * i], by[0]), builder.shl(sums[2 * i + 1], by[1])) for i in range(len(rows))]
-
-
-def _float_pair(builder: Any, address: Any) -> tuple[Any, Any]:
-    return _load(builder, address, F32), _load(builder, builder.add(address, ir.Constant(I64, 4)), F32)
-
-
-def _estimate(typing: Any, row: Any, planes: Any, blocks: Any, shifts: Any, offset: Any, factor: Any) -> Any:
-    """A + F * (offset + factor * popcounts) of the record at an address; see :mod:`.codes`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        row, planes, blocks, shifts, offset, factor = arguments
-        add = _function(builder, "llvm.vector.reduce.add.v8i64", I64, [I64X8])
-        fma = _function(builder, "llvm.fmuladd.f32", F32, [F32] * 3)
-        total = builder.sitofp(builder.call(add, _popcounts(builder, [row], planes, blocks, shifts)), F32)
-        norm, scale = _float_pair(builder, builder.add(row, builder.mul(blocks, ir.Constant(I64, 32))))
-        return builder.call(fma, [scale, builder.call(fma, [factor, total, offset]), norm])
-
-    parts = (types.intp, types.intp, types.intp, types.intp, types.float32, types.float32)
-    return types.float32(*parts), generate
-
-
-def _estimate_four(  # the names are those that Numba checks calls against
-    typing: Any,
-    row0: Any,
-    row1: Any,
-    row2: Any,
-    row3: Any,
-    planes: Any,
-    blocks: Any,
-    shifts: Any,
-    offset: Any,
-    factor: Any,
-    limit: Any,
-    out: Any,
-) -> Any:
-    """Four estimates at once, written as float32 to ``out``; whether one is below ``limit``.
-
-    (row0, row1, row2, row3, planes, blocks, shifts, offset, factor, limit, out).
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rows, (planes, blocks, shifts, offset, factor, limit, out) = list(arguments[:4]), arguments[4:]
-        floats = ir.VectorType(F32, 4)
-
-        def mixed(left: Any, right: Any, lanes: list[int]) -> Any:
-            return builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
-
-        def folded(left: Any, right: Any, first: list[int], second: list[int]) -> Any:
-            return builder.add(mixed(left, right, first), mixed(left, right, second))
-
-        a, b, c, d = _popcounts(builder, rows, planes, blocks, shifts)
-        halves, others = [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
-        left, right = folded(a, b, halves, others), folded(c, d, halves, others)
-        pairs = folded(left, right, [0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15])
-        totals = builder.sitofp(folded(pairs, pairs, [0, 2, 4, 6], [1, 3, 5, 7]), floats)
-        tail = builder.mul(blocks, ir.Constant(I64, 32))
-        norms, scales = ir.Constant(floats, ir.Undefined), ir.Constant(floats, ir.Undefined)
-        for i, row in enumerate(rows):
-            norm, scale = _float_pair(builder, builder.add(row, tail))
-            norms = builder.insert_element(norms, norm, ir.Constant(I32, i))
-            scales = builder.insert_element(scales, scale, ir.Constant(I32, i))
-
-        def everywhere(value: Any) -> Any:
-            alone = builder.insert_element(ir.Constant(floats, ir.Undefined), value, ir.Constant(I32, 0))
-            return mixed(alone, ir.Constant(floats, ir.Undefined), [0] * 4)
-
-        fma = _function(builder, "llvm.fmuladd.v4f32", floats, [floats] * 3)
-        inner = builder.call(fma, [everywhere(factor), totals, everywhere(offset)])
-        estimates = builder.call(fma, [scales, inner, norms])
-        store = builder.store(estimates, builder.inttoptr(out, floats.as_pointer()))
-        store.align = 4
-        any_of = _function(builder, "llvm.vector.reduce.or.v4i1", ir.IntType(1), [ir.VectorType(ir.IntType(1), 4)])
-        return builder.call(any_of, [builder.fcmp_ordered("<", estimates, everywhere(limit))])
-
-    parts = (*(types.intp,) * 7, types.float32, types.float32, types.float32, types.intp)
-    return types.boolean(*parts), generate
 
 
 def _small_dot(typing: Any, small: Any, query: Any, groups: Any) -> Any:
@@ -283,8 +146,8 @@ def _small_dot(typing: Any, small: Any, query: Any, groups: Any) -> Any:
         int32, int16 = ir.VectorType(I32, 32), ir.VectorType(I32, 16)
 
         def add_group(at: Any, sums: list[Any]) -> list[Any]:
-            left = _load(builder, builder.add(small, builder.mul(at, ir.Constant(I64, 32))), byte32)
-            right = _load(builder, builder.add(query, builder.mul(at, ir.Constant(I64, 64))), word32)
+            left = loaded(builder, builder.add(small, builder.mul(at, ir.Constant(I64, 32))), byte32)
+            right = loaded(builder, builder.add(query, builder.mul(at, ir.Constant(I64, 64))), word32)
             product = builder.mul(builder.sext(left, int32), builder.sext(right, int32))
             halves = []
             for first in range(2):  # neighbours added up: LLVM knows this shape as one multiply-add of 16-bit words
@@ -293,8 +156,8 @@ def _small_dot(typing: Any, small: Any, query: Any, groups: Any) -> Any:
             return [builder.add(sums[0], builder.add(*halves))]
 
         zero = ir.Constant(int16, [0] * 16)
-        total = _loop(builder, ir.Constant(I64, 0), groups, [zero], add_group)[0]
-        add = _function(builder, "llvm.vector.reduce.add.v16i32", I32, [int16])
+        total = loop(builder, ir.Constant(I64, 0), groups, [zero], add_group)[0]
+        add = declared(builder, "llvm.vector.reduce.add.v16i32", I32, [int16])
         return builder.call(add, [total])
 
     return types.int32(types.intp, types.intp, types.intp), generate
@@ -305,22 +168,22 @@ def _panel_products(typing: Any, a: Any, b: Any, c: Any, d: Any, panel: Any, dim
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, (panel, dim, out) = list(arguments[:4]), arguments[4:]
-        fma = _function(builder, "llvm.fmuladd.v16f32", F16X32, [F16X32] * 3)
+        fma = declared(builder, "llvm.fmuladd.v16f32", F16X32, [F16X32] * 3)
         everywhere = ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
 
         def add_coordinate(at: Any, sums: list[Any]) -> list[Any]:
             here = builder.add(panel, builder.mul(at, ir.Constant(I64, 128)))
-            halves = [_load(builder, builder.add(here, ir.Constant(I64, half)), F16X32) for half in (0, 64)]
+            halves = [loaded(builder, builder.add(here, ir.Constant(I64, half)), F16X32) for half in (0, 64)]
             after = []
             for i, row in enumerate(rows):
-                value = _load(builder, builder.add(row, builder.mul(at, ir.Constant(I64, 4))), F32)
+                value = loaded(builder, builder.add(row, builder.mul(at, ir.Constant(I64, 4))), F32)
                 alone = builder.insert_element(ir.Constant(F16X32, ir.Undefined), value, ir.Constant(I32, 0))
                 same = builder.shuffle_vector(alone, ir.Constant(F16X32, ir.Undefined), everywhere)
                 after += [builder.call(fma, [same, half, sums[2 * i + j]]) for j, half in enumerate(halves)]
             return after
 
         zeros = [ir.Constant(F16X32, [0.0] * LANES)] * (2 * len(rows))
-        for i, total in enumerate(_loop(builder, ir.Constant(I64, 0), dim, zeros, add_coordinate)):
+        for i, total in enumerate(loop(builder, ir.Constant(I64, 0), dim, zeros, add_coordinate)):
             place = builder.add(out, ir.Constant(I64, 64 * i))
             store = builder.store(total, builder.inttoptr(place, F16X32.as_pointer()))
             store.align = 4
@@ -339,7 +202,7 @@ def _packed_bits(typing: Any, address: Any, mask: Any) -> Any:
         everywhere = builder.shuffle_vector(
             alone, ir.Constant(many, ir.Undefined), ir.Constant(ir.VectorType(I32, 64), [0] * 64)
         )
-        masked = builder.and_(_load(builder, arguments[0], many), everywhere)
+        masked = builder.and_(loaded(builder, arguments[0], many), everywhere)
         return builder.bitcast(builder.icmp_unsigned("!=", masked, ir.Constant(many, [0] * 64)), I64)
 
     return types.uint64(types.intp, types.int64), generate
@@ -372,8 +235,6 @@ def _call_at(  # the names are those that Numba checks calls against
 
 
 _call: Any = intrinsic(_call_at)
-estimate: Any = intrinsic(_estimate)
-estimate_four: Any = intrinsic(_estimate_four)
 float_at: Any = intrinsic(_float_at)
 packed_bits: Any = intrinsic(_packed_bits)
 panel_products: Any = intrinsic(_panel_products)

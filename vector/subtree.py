@@ -35,11 +35,11 @@ NO_SUBTREE: Final = np.empty((5, 0), np.int32)
 """For lists that are scored whole."""
 
 
-def subtree(positions: NDArray[np.uint32], tree: Nodes, cap_rows: int) -> SubTree:
+def subtree(positions: NDArray[np.uint32], tree: Nodes, cap_rows: int, one_in: int = 1) -> SubTree:
     """The sub-tree of sorted, distinct ``positions``, uint32 (n,), with short-lists of ``cap_rows`` rows at most
-    wherever the shared tree goes deep enough.
+    wherever the shared tree goes deep enough; or one that suits a condition that leaves one row in so many.
     """
-    return split(positions, tree.first_child, tree.child_count, tree.hi, cap_rows, FILL_ROWS)
+    return split(positions, tree.first_child, tree.child_count, tree.hi, cap_rows * one_in, FILL_ROWS * one_in)
 
 
 @compiled

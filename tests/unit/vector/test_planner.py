@@ -195,7 +195,7 @@ def test_a_fitted_budget_finds_what_queries_of_its_kind_look_for(metric: Metric,
     assert budget.lengths[-1] == ROWS
     assert budget.lengths[0] >= LEAST_ROWS
     assert (np.diff(budget.lengths) > 0).all()
-    assert (np.diff(budget.scored) >= 0).all()
+    assert (np.diff(budget.scored[:-1]) >= 0).all()  # all rows have shorter lists, of which fewer may do
     for rising in (budget.ranked, budget.expected, budget.whole):
         assert (np.diff(rising) >= 0).all()
     assert (budget.whole <= budget.expected).all()

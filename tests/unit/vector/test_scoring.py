@@ -18,9 +18,10 @@ from lakelet.vector import simd
 from lakelet.vector.best_first import walk_ranks
 from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout, quantise
+from lakelet.vector.estimates import estimate_ranks
 from lakelet.vector.metrics import Metric, checked_vectors
 from lakelet.vector.nodes import Nodes, rounded_query
-from lakelet.vector.scoring import estimate_ranks, exact, nearest
+from lakelet.vector.scoring import exact, nearest
 from lakelet.vector.segment import EVERY, NOT_PACKED
 from lakelet.vector.subtree import CHILD, CHILDREN, NO_SUBTREE, NODE, START, STOP, subtree
 

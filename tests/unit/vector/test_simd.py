@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lakelet.vector import simd
+from lakelet.vector import code_simd, simd
 from numba import carray
 
 DIMS = (1, 2, 7, 15, 16, 17, 31, 63, 64, 65, 100, 127, 128, 129, 256, 257, 384, 768, 1000)
@@ -23,14 +23,14 @@ EPS = 2.0**-24
 # Without Numba's cache on disk: it looks at this file alone, and would keep what simd.py was.
 @numba.njit
 def estimated(row: int, planes: int, blocks: int, shifts: int, offset: np.float32, factor: np.float32) -> Any:
-    return simd.estimate(row, planes, blocks, shifts, offset, factor)
+    return code_simd.estimate(row, planes, blocks, shifts, offset, factor)
 
 
 @numba.njit
 def four_estimated(
     rows: Any, planes: int, blocks: int, shifts: int, offset: Any, factor: Any, limit: Any, out: int
 ) -> Any:
-    return simd.estimate_four(
+    return code_simd.estimate_four(
         rows[0], rows[1], rows[2], rows[3], planes, blocks, shifts, offset, factor, limit, out
     )  # fmt: skip
 

@@ -13,9 +13,10 @@ from lakelet.vector import container, stored
 from lakelet.vector.budget import DEVIATIONS, usual_bands
 from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout, quantise
+from lakelet.vector.estimates import estimate_ranks, rows_within
 from lakelet.vector.index import VectorIndex
 from lakelet.vector.metrics import Metric, checked_vectors
-from lakelet.vector.scoring import FIRST_RANKED, RANKED_LEAST, estimate_ranks, first_scored, nearest, rows_within
+from lakelet.vector.scoring import FIRST_RANKED, RANKED_LEAST, first_scored, nearest
 from lakelet.vector.segment import EVERY, NOT_PACKED, Rows
 from lakelet.vector.subtree import NO_SUBTREE
 
