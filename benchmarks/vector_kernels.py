@@ -34,7 +34,7 @@ from lakelet.lake.kernels import compiled
 from lakelet.vector import codes, nodes, simd
 from lakelet.vector.bitmaps import of_mask
 from lakelet.vector.code_simd import estimate_four
-from lakelet.vector.columns import frozen_cells
+from lakelet.vector.columns import frozen_column
 from lakelet.vector.products import nearest
 from lakelet.vector.simd import prefetch, small_dot, squared
 from machine import markdown_table
@@ -242,7 +242,7 @@ def conditions() -> list[tuple[Any, ...]]:
     lines = []
     for values in (10, 1_000, ROWS):
         column = rng.integers(0, values, ROWS)
-        made = frozen_cells(pa.array(column), pa.int64())
+        made = frozen_column(pa.array(column), pa.int64())
         for share in (0.5, 0.1, 0.001):
             low, high = values // 4, values // 4 + max(1, round(share * values))
             mask = (column >= low) & (column < high)

@@ -113,15 +113,18 @@ def count(words: NDArray[np.uint64]) -> int:
 @compiled
 def rows_of(words: NDArray[np.uint64], of: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """``of[i]`` for each row i that is in, ascending as ``of`` is; the rows' own numbers where that is empty."""
-    out, size = np.empty(count(words), np.uint32), 0
+    total, size = count(words), np.uint64(0)
+    out, last = np.empty(total + STEP, np.uint32), np.uint64(max(of.shape[0], 1) - 1)
     for i in range(words.shape[0]):
-        word = words[i]
-        while word != 0:
-            row = (i << 6) + trailing_zeros(word)
-            out[size] = of[row] if of.shape[0] > 0 else row
-            size += 1
-            word &= word - np.uint64(1)
-    return out
+        word, place = words[i], size
+        size += np.uint64(population(word))
+        while place < size:  # by whole steps: what one writes behind the last row, the next word writes over
+            for step in range(STEP):
+                row = np.uint64(i << 6) + np.uint64(trailing_zeros(word))
+                out[place + np.uint64(step)] = of[min(row, last)] if of.shape[0] > 0 else row
+                word &= word - np.uint64(1)
+            place += np.uint64(STEP)
+    return out[:total]
 
 
 @compiled

@@ -1,9 +1,9 @@
 """Rows by the cells of a column: a range of cells looked up 64 rows at a time, or in the order of the cells.
 
 A column is cells uint16 (n,), 0 for NULL; ``order`` uint16 (n,), for each block of rows these in the order of their
-cells; population uint32 (cells + 2,), the rows in the cells before each, and in all; bottoms, tops int64 (cells,), the
-least and greatest key in cell i + 1; keys int64 (n,), or none where each cell has one key. Sets of rows are words of a
-bitmap, and ``bounds`` int64 (r, 2) are intervals of keys, both ends inside, ascending and apart.
+cells; population uint32 (cells + 2,), the rows in the cells before each, and in all; values int64 (cells,), the key of
+cell i + 1, ascending. Sets of rows are words of a bitmap, and ``bounds`` int64 (r, 2) are intervals of keys, both ends
+inside, ascending and apart.
 """
 
 from __future__ import annotations
@@ -85,24 +85,14 @@ def _scanned(cells: NDArray[np.uint16], low: int, high: int, words: NDArray[np.u
 
 @compiled
 def looked_up(
-    cells: NDArray[np.uint16],
-    order: NDArray[np.uint16],
-    low: int,
-    high: int,
-    keys: NDArray[np.int64],
-    least: int,
-    greatest: int,
-    words: NDArray[np.uint64],
+    cells: NDArray[np.uint16], order: NDArray[np.uint16], low: int, high: int, words: NDArray[np.uint64]
 ) -> None:
-    """Add the rows of the cells from ``low`` to ``high``, found in their order; if there are ``keys``, those of them
-    whose key is from ``least`` to ``greatest``.
-    """
+    """Add the rows of the cells from ``low`` to ``high``, found in their order."""
     for first in range(0, cells.shape[0], BLOCK_ROWS):
         block, inside = cells[first : first + BLOCK_ROWS], order[first : first + BLOCK_ROWS]
         for i in range(_first_of(inside, block, low), _first_of(inside, block, high + 1)):
             row = first + np.int64(inside[i])
-            if keys.shape[0] == 0 or least <= keys[row] <= greatest:
-                words[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
+            words[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 
 
 @compiled
@@ -120,7 +110,7 @@ def add_cells(
     rows, count = np.int64(population[high + 1]) - np.int64(population[low]), cells.shape[0]
     blocks = (count + BLOCK_ROWS - 1) // BLOCK_ROWS
     if rows * LISTED_NS + blocks * FIND_NS < count * SCAN_NS:
-        looked_up(cells, order, low, high, np.empty(0, np.int64), 0, 0, words)
+        looked_up(cells, order, low, high, words)
     else:
         _scanned(cells, low, high, words)
 
@@ -130,46 +120,33 @@ def add_within(
     cells: NDArray[np.uint16],
     order: NDArray[np.uint16],
     population: NDArray[np.uint32],
-    bottoms: NDArray[np.int64],
-    tops: NDArray[np.int64],
-    keys: NDArray[np.int64],
+    values: NDArray[np.int64],
     bounds: NDArray[np.int64],
     words: NDArray[np.uint64],
 ) -> None:
-    """Add the rows whose key lies in one of the intervals: those of whole cells, and of cells that an interval cuts
-    those whose own key does.
-    """
-    count = bottoms.shape[0]
+    """Add the rows whose key lies in one of the intervals."""
+    count = values.shape[0]
     for each in range(bounds.shape[0]):
-        least, greatest = bounds[each, 0], bounds[each, 1]
-        first, right = 0, count  # the first cell that begins inside
+        first, right = 0, count  # the first value inside
         while first < right:
             middle = (first + right) >> 1
-            if bottoms[middle] < least:
+            if values[middle] < bounds[each, 0]:
                 first = middle + 1
             else:
                 right = middle
-        behind, right = first, count  # the first cell from there on that does not end inside
+        behind, right = first, count  # the first from there on that is not
         while behind < right:
             middle = (behind + right) >> 1
-            if tops[middle] <= greatest:
+            if values[middle] <= bounds[each, 1]:
                 behind = middle + 1
             else:
                 right = middle
         add_cells(cells, order, population, first + 1, behind, words)
-        if first > 0 and tops[first - 1] >= least:
-            looked_up(cells, order, first, first, keys, least, greatest, words)
-        if behind < count and bottoms[behind] <= greatest:
-            looked_up(cells, order, behind + 1, behind + 1, keys, least, greatest, words)
 
 
 @compiled
 def within_among(
-    cells: NDArray[np.uint16],
-    bottoms: NDArray[np.int64],
-    keys: NDArray[np.int64],
-    bounds: NDArray[np.int64],
-    among: NDArray[np.uint32],
+    cells: NDArray[np.uint16], values: NDArray[np.int64], bounds: NDArray[np.int64], among: NDArray[np.uint32]
 ) -> NDArray[np.uint64]:
     """A bitmap over ``among``: of these rows, those whose key lies in one of the intervals."""
     words = np.zeros((among.shape[0] + 63) >> 6, np.uint64)
@@ -177,7 +154,7 @@ def within_among(
         row = among[i]
         if cells[row] == NULL_CELL:
             continue
-        key = keys[row] if keys.shape[0] > 0 else bottoms[cells[row] - 1]
+        key = values[cells[row] - 1]
         left, right = 0, bounds.shape[0]  # how many intervals begin at the key or before
         while left < right:
             middle = (left + right) >> 1

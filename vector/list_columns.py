@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .bitmaps import add_rows, all_rows, at, no_rows, of_mask
-from .columns import Texts
+from .texts import Texts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,11 +13,12 @@ from ..lake.conversion import rows_without_columns
 from ..lake.limits import VECTOR_MATCH_BYTES
 from .bitmaps import all_rows, at, count, no_rows, of_mask, rows_of
 from .bound import Both, Bound, Either, Holds, InKeys, IsNull, Judged
-from .columns import CellColumn, frozen_cells
+from .columns import CellColumn, frozen_column
 from .kept_columns import KeptColumn
 from .keys import is_list
 from .list_columns import ListColumn, frozen_lists
 from .loose_columns import LooseColumn, LooseLists
+from .rank_column import RankColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Columns", "Kept", "Matches", "frozen", "matched", "matching", "table_of"]
 
-Column: TypeAlias = CellColumn | ListColumn | LooseColumn | LooseLists | KeptColumn
+Column: TypeAlias = CellColumn | RankColumn | ListColumn | LooseColumn | LooseLists | KeptColumn
 Columns: TypeAlias = Mapping[str, Column]
 """The attributes of a unit's rows by name."""
 NOT_PACKED: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
+OWN: NDArray[np.uint32] = np.empty(0, np.uint32)
+"""For rows whose own numbers are wanted."""
 FEW_SHARE: Final = 1 / 32
 """A list of no more than this share of a segment's rows is looked at by itself."""
 
@@ -39,7 +42,7 @@ def frozen(table: pa.Table) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for field, values in zip(table.schema, table.columns, strict=True):
         array = values.combine_chunks()
-        make = frozen_lists if is_list(field.type) else frozen_cells
+        make = frozen_lists if is_list(field.type) else frozen_column
         columns[field.name] = make(array, field.type)
     return columns
 
@@ -96,7 +99,8 @@ class Matches:
     def listed(self) -> NDArray[np.uint32]:
         """The positions of those in the base, ascending."""
         if self._listed is None:
-            self._listed = rows_of(self.words, self.base)
+            every = len(self.base) > 0 and self.base[-1] == len(self.base) - 1  # ascending, so each is its own number
+            self._listed = rows_of(self.words, OWN if every else self.base)
         return self._listed
 
     @property
@@ -141,7 +145,7 @@ def _judged(bound: Judged, columns: Columns, live: NDArray[np.uint8], posting: P
     seen[np.searchsorted(base, removed)] = False
     seen_added = added[live[added] > 0]
     words = matching(bound, columns, len(live), np.concatenate([base[seen], seen_added]))
-    found = rows_of(words, np.empty(0, np.uint32))
+    found = rows_of(words, OWN)
     split = int(np.count_nonzero(seen))
     mask = np.zeros(len(base), bool)
     mask[np.flatnonzero(seen)[found[found < split]]] = True

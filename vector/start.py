@@ -20,7 +20,7 @@ from .ascending import difference, intersection, union
 from .bitmaps import add_rows, at, rows_of
 from .building import Settings, built
 from .codes import layout
-from .columns import frozen_cells
+from .columns import frozen_column
 from .copies import copied
 from .delta import Delta
 from .fine import Look
@@ -111,10 +111,12 @@ def _revise(settings: Settings) -> None:
 
 
 def _match(settings: Settings) -> None:
-    column, some = frozen_cells(pa.array(range(ROWS)), pa.int64()), np.arange(2, dtype=np.uint32)
-    words = column.within(((1, 7),), None) & column.null(False, None)
-    add_rows(some, words)
-    rows_of(at(words, some) | column.within(((1, 7),), some), some)
+    some = np.arange(2, dtype=np.uint32)
+    for values in (np.arange(ROWS), np.arange(ROWS) % 2):  # many, and few
+        column = frozen_column(pa.array(values), pa.int64())
+        words = column.within(((1, 7),), None) & column.null(False, None)
+        add_rows(some, words)
+        rows_of(at(words, some) | column.within(((1, 7),), some), some)
 
 
 def _link(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """A condition over attributes names the rows that DuckDB names, whichever way it is evaluated.
 
 The oracle gets the whole table and the condition as plain SQL. Values are drawn from few, so that bounds are hit
-exactly and often; cells of several values are forced by letting a column have three.
+exactly and often; columns of many values are forced by letting others have three.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lakelet.lake.errors import InvalidSQL
-from lakelet.vector import columns as cell_columns
+from lakelet.vector import columns as columns_module
+from lakelet.vector import rank_column
 from lakelet.vector.attributes import declared
 from lakelet.vector.bitmaps import count, rows_of
 from lakelet.vector.bound import Judged
@@ -160,13 +161,12 @@ def conditions(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 @contextlib.contextmanager
 def few_cells() -> Iterator[None]:
-    """Columns with more than three values share cells."""
-    before = cell_columns.CELLS, cell_columns.CELL_ROWS
-    cell_columns.CELLS, cell_columns.CELL_ROWS = 3, 20  # type: ignore[misc]
-    try:
+    """Columns with more than three values are ranked, in small cells and blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns_module, "CELLS", 3)
+        patch.setattr(rank_column, "CELL_ROWS", 20)
+        patch.setattr(rank_column, "BLOCK_ROWS", 64)
         yield
-    finally:
-        cell_columns.CELLS, cell_columns.CELL_ROWS = before  # type: ignore[misc]
 
 
 def oracle(table: pa.Table, text: str, params: dict[str, Any]) -> list[int]:
@@ -205,10 +205,9 @@ def test_every_way_names_the_rows_that_duckdb_names(
     wanted = [row for row in expected if row in set(some.tolist())]
     exact = frozen(table)
     with few_cells():
-        shared = frozen(table)
-    for columns in (exact, shared):
-        assert evaluated(known, columns, rows, text, params, None) == expected
-        assert evaluated(known, columns, rows, text, params, some) == wanted
+        for columns in (exact, frozen(table)):
+            assert evaluated(known, columns, rows, text, params, None) == expected
+            assert evaluated(known, columns, rows, text, params, some) == wanted
     growing = {field.name: loose(field.type, rows) for field in SCHEMA}
     for first in range(0, rows, 60):
         for name, column in growing.items():
@@ -226,11 +225,11 @@ def test_columns_give_back_their_values(table: pa.Table) -> None:
     rows = np.random.default_rng(table.num_rows).permutation(table.num_rows)
     wanted = table.take(pa.array(rows))
     with few_cells():
-        shared = frozen(table)
+        ranked = frozen(table)
     growing = {field.name: loose(field.type, table.num_rows) for field in SCHEMA}
     for name, column in growing.items():
         column.append(table.column(name).combine_chunks())
-    for columns in (frozen(table), shared, growing):
+    for columns in (frozen(table), ranked, growing):
         found = table_of(columns, rows)
         assert found.schema == wanted.schema
         for name in SCHEMA.names:

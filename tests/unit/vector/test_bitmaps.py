@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from lakelet.vector.bitmaps import add_rows, all_rows, at, count, count_between, no_rows, of_mask, rows_of
+from lakelet.vector.matching import Matches
 
 OWN = np.empty(0, np.uint32)
 SIZES = [0, 1, 63, 64, 65, 127, 128, 1_000]
@@ -34,3 +35,13 @@ def test_counting_listing_and_choosing(rows: int, seed: int, share: float) -> No
     add_rows(np.flatnonzero(mask).astype(np.uint32), made)
     assert (made == words).all()
     assert (all_rows(rows) == of_mask(np.ones(rows, bool))).all()
+
+
+@given(st.sampled_from(SIZES), st.integers(0, 2**32 - 1), st.floats(0, 1), st.booleans())
+def test_matches_are_listed_by_position(rows: int, seed: int, share: float, every: bool) -> None:
+    random = np.random.default_rng(seed)
+    mask = random.random(rows) < share
+    base = np.arange(rows) if every else np.sort(random.choice(rows + 2, rows, replace=False))
+    matches = Matches(base.astype(np.uint32), of_mask(mask), OWN)
+    assert matches.listed.tolist() == base[mask].tolist()
+    assert matches.rows == mask.sum()

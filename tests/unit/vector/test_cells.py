@@ -1,4 +1,4 @@
-"""Rows by ranges of cells and of keys, against boolean arrays."""
+"""Rows by ranges of cells and of their values, against boolean arrays."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from lakelet.vector.cells import (
     within_among,
 )
 
-NONE = np.empty(0, np.int64)
-
 
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 1_000, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 77])
 @pytest.mark.parametrize("cells", [1, 7, 300, 65_536])
@@ -32,25 +30,20 @@ def test_both_ways_find_the_rows_of_a_range(rows: int, cells: int) -> None:
             if way == "scanned":
                 _scanned(column, low, high, words)
             elif way == "looked up":
-                looked_up(column, order, low, high, NONE, 0, 0, words)
+                looked_up(column, order, low, high, words)
             else:
                 add_cells(column, order, population, low, high, words)
             assert (words == wanted).all(), (way, low, high)
 
 
 @pytest.mark.parametrize("rows", [0, 70, 3_000, BLOCK_ROWS + 900])
-@pytest.mark.parametrize("together", [1, 5, 700])
-def test_keys_in_cells_of_several_are_compared_one_by_one(rows: int, together: int) -> None:
-    random = np.random.default_rng(rows + together)
+def test_values_of_cells_lie_within_intervals(rows: int) -> None:
+    random = np.random.default_rng(rows)
     keys = random.integers(-1_000, 1_000, rows)
     null = random.random(rows) < 0.1
-    distinct = np.unique(keys[~null])
-    groups = [distinct[i : i + together] for i in range(0, len(distinct), together)]
-    bottoms = np.array([group[0] for group in groups], np.int64)
-    tops = np.array([group[-1] for group in groups], np.int64)
-    cells = np.where(null, 0, np.searchsorted(bottoms, keys, "right")).astype(np.uint16)
-    kept = keys if together > 1 else NONE
-    order, population = ordered(cells), populations(cells, len(bottoms))
+    values = np.unique(keys[~null])
+    cells = np.where(null, 0, np.searchsorted(values, keys, "right")).astype(np.uint16)
+    order, population = ordered(cells), populations(cells, len(values))
     some = np.sort(random.choice(rows, rows // 3, replace=False)).astype(np.uint32)
     least, greatest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
     for intervals in (
@@ -67,9 +60,9 @@ def test_keys_in_cells_of_several_are_compared_one_by_one(rows: int, together: i
         for low, high in intervals:
             mask |= (keys >= low) & (keys <= high) & ~null
         words = no_rows(rows)
-        add_within(cells, order, population, bottoms, tops, kept, bounds, words)
+        add_within(cells, order, population, values, bounds, words)
         assert (words == of_mask(mask)).all(), intervals
-        assert (within_among(cells, bottoms, kept, bounds, some) == of_mask(mask[some])).all(), intervals
+        assert (within_among(cells, values, bounds, some) == of_mask(mask[some])).all(), intervals
 
 
 def test_the_quicker_way_is_the_scan_for_many_rows() -> None:
