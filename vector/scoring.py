@@ -45,7 +45,7 @@ FIELDS: Final = 21
 """Of a unit's table: addresses of its arrays, then their sizes; then, where a search ranks by fine codes, what does so,
 see :mod:`.fine_rank`, else 0; last the address of leading words of codes, see :mod:`.sieve`, or 0. A kernel takes one
 array in place of twenty arguments, each of which would cost a search 0.15 µs; the unit keeps the arrays alive."""
-AHEAD_ROWS: Final = 48
+AHEAD_ROWS: Final = 96
 """Codes are fetched so many rows ahead of the one being scored,"""
 AHEAD_VECTORS: Final = 4
 """and vectors so many."""
@@ -103,6 +103,9 @@ def _score_rows(
     last, four = slots.shape[0], np.empty(4, np.float32)
     # Where most rows are wanted, the processor foresees the next by itself
     scattered = not copied and last > 0 and 2 * last < np.int64(positions[-1]) - np.int64(positions[0])
+    for i in range(min(AHEAD_ROWS, last) if scattered else 0):
+        prefetch(records + uint_at(at_first + 4 * i) * size)
+        prefetch(records + uint_at(at_first + 4 * i) * size + size - 1)
     for i in range(0, last, 4):
         together = min(last - i, 4)
         at = at_first + 4 * i

@@ -29,7 +29,7 @@ LEADING_BYTES: Final = 20
 HEAD_BYTES: Final = 64
 """and before the rows as float32 the least A and its step, and the same of F."""
 STEPS: Final = 65_535
-AHEAD_ROWS: Final = 32
+AHEAD_ROWS: Final = 64
 """Leading words are fetched so many rows ahead."""
 LOOK_WORDS: Final = 19
 """Of a query beside leading words: uint64, eight of planes and eight of shifts, then float32 as the constants below."""
@@ -112,6 +112,8 @@ def sieved(
     """
     last, at, count, query_at = slots.shape[0], slots.ctypes.data, 0, query.ctypes.data
     first = leading + HEAD_BYTES
+    for i in range(min(AHEAD_ROWS, last)):
+        prefetch(first + uint_at(at + 4 * i) * LEADING_BYTES)
     for i in range(0, last - 3, 4):
         here = at + 4 * i
         if i + AHEAD_ROWS + 4 <= last:

@@ -125,12 +125,12 @@ def _pointer(typing: Any, address: Any) -> Any:
 
 
 def _prefetch(typing: Any, address: Any) -> Any:
-    """Ask for the cache line at an address."""
+    """Ask for the cache line at an address, into the second cache: of these more may be on their way at once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
         ask = declared(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32, I32, I32])
-        hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # to read, keep near, data
+        hints = [ir.Constant(I32, hint) for hint in (0, 2, 1)]  # to read, the second cache, data
         builder.call(ask, [builder.inttoptr(arguments[0], pointer), *hints])
         return context.get_dummy_value()
 
