@@ -71,10 +71,12 @@ class System:
 
 
 class Lakelet(System):
-    """The index that this benchmark is about, with a graph; its setting None is the default."""
+    """The index that this benchmark is about, with a graph where one predicate leaves many rows; its setting None is
+    the default.
+    """
 
     name, label, package, masked = "lakelet", "lakelet", "lakelet", False
-    graph: ClassVar[bool] = True
+    graph: bool = True
     ladders, knob = ((None, 50, 100, 200, 400, 800, 1600),), "ef"
 
     def build(self, work: Work) -> None:

@@ -28,6 +28,8 @@ AROUND_ROWS, AROUND_PART = 512, 100
 """Rows around a query among which those wanted are counted: so many, or one in so many of all."""
 LOST_SHARE: Final = 0.5
 """Of what their share of all promises, if so few of these are wanted, the condition keeps away from the query."""
+AHEAD_CELLS: Final = 8
+"""The part of a bitmap is fetched so many cells ahead."""
 FIRST_ROWS: Final = 512
 """Rows of the nearest lists that are scored before all others: few of these are better than the best of them."""
 
@@ -78,6 +80,8 @@ def chosen_rows(
     ``wanted``, if it is not empty, is a bitmap over ``positions``: these rows alone, a ``share`` of all, are taken, and
     counted.
     """
+    if positions.shape[0] > 0 and positions[-1] == positions.shape[0] - 1:
+        copied = True  # every row has its own number for a position: they need not be read
     lists, rows = chosen_lists(query, codes, scale, bias, split, wanted, share, budget_rows)
     out, size, begin, end = np.empty(rows + STEP, np.uint32), 0, 0, 0  # neighbouring lists are copied together
     for entry in lists:
@@ -135,6 +139,10 @@ def chosen_lists(
             frontier += 1
         if before >= budget_rows:
             break
+        if wanted.shape[0] > 0 and turn + AHEAD_CELLS < cells:
+            later = first + order[turn + AHEAD_CELLS]
+            prefetch(wanted.ctypes.data + np.int64(start[later] >> 6) * 8)
+            prefetch(wanted.ctypes.data + np.int64(stop[later] >> 6) * 8)
         if seen_around < around:
             seen_around += stop[first + cell] - start[first + cell]
             wanted_around += _held(wanted, start[first + cell], stop[first + cell])

@@ -33,8 +33,6 @@ Selector: TypeAlias = int | Predicate
 """What is searched: the code of a list, or a predicate over tenants."""
 _List: TypeAlias = "tuple[Unit, Selector, Posting, Matches | None]"
 """A list of a unit, and those of its rows that fulfil the condition, if there is one."""
-LEADING_ROWS: Final = 4_096
-"""To score so many rows by their own records, leading words of all are worth making."""
 DEEPER: Final = 1.25
 """Rows scored where codes alone rank: what these lose, no vector makes good."""
 
@@ -131,8 +129,8 @@ class Search(NamedTuple):
             packed = unit.match_records(matches) if plan.way is Way.CODES else NOT_PACKED
             listed = Posting(matches.listed, matches.added)
         look = self._look(unit, few) if few else None
-        if isinstance(unit, Segment) and plan.budget_rows >= LEADING_ROWS and not len(packed):
-            unit.rows.lead()
+        if isinstance(unit, Segment) and not len(packed):
+            unit.lead(plan.budget_rows)
         unit.rows.search(queries, listed, plan, split, packed, best_ids, best_distances, wanted, look)
 
     def steps(self) -> list[Step]:

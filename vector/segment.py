@@ -23,7 +23,7 @@ from .planner import Fan, Way
 from .postings import NONE, FrozenPostings, Posting
 from .predicates import selected
 from .scoring import LEADING, exact, nearest
-from .sieve import HEAD_BYTES, LEADING_BYTES, leading
+from .sieve import LEADING_BYTES, leading
 from .subtree import NO_SUBTREE, SubTree, subtree
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ PACKED_ROWS = 2_048
 """Of lists that are not shorter, records are copied; of shorter ones the vectors, as bytes."""
 PACKED_SHARE = 0.5
 """Lists of more than this share of a segment's rows are not copied: they hardly lie scattered."""
+LEADING_ROWS, LEADING_PART = 4_096, 64
+"""To score so many rows by their own records, and one in so many of all, leading words of all are worth making: such a
+search comes to most pages of the records anyway."""
 ENTRY_BYTES = 20
 """Of a short-list in a sub-tree."""
 NOT_COUNTED = ("vectors", "quantised", "graph", "attributes", "values")
@@ -129,10 +132,9 @@ class Rows:
         if self.layout.bits == 1 or self.table[LEADING]:
             return
         if not self.leading:
-            made = np.zeros((HEAD_BYTES + LEADING_BYTES * len(self.ids)) // 4, np.uint32)
-            leading(self.records.view(np.uint64), self.records.view(np.float32), self.layout.bits, made)
-            self.leading.append(made)
-        self.table[LEADING] = self.leading[0].ctypes.data
+            self.leading.append(leading(self.records, self.layout.bits))
+        if len(self.leading[0]):
+            self.table[LEADING] = self.leading[0].ctypes.data
 
     def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at some positions, or what codes tell of them if there are none."""
@@ -192,6 +194,7 @@ class Segment:
     packed: dict[int, tuple[NDArray[np.uint32], NDArray[np.uint8]]] = field(init=False)
     packable: set[int] = field(init=False)
     copied_rows: int = field(init=False)
+    leads: bool = field(init=False)
     fan: Fan = field(init=False)
 
     def __post_init__(self) -> None:
@@ -272,7 +275,8 @@ class Segment:
 
     def _pack(self) -> None:
         """Decide what may be copied, as far as VECTOR_ROW_BYTES leaves room: records of the longest lists, in the order
-        of the list, and vectors of the shortest, as bytes; each once it is searched.
+        of the list, and vectors of the shortest, as bytes; each once it is searched. And leading words, if that leaves
+        room for them.
 
         Rows of a list lie scattered and cost a cache miss each, copies stand in a row.
         """
@@ -281,9 +285,7 @@ class Segment:
         taken = sum(nbytes for what, nbytes in self.nbytes().items() if what not in NOT_COUNTED)
         lengths = np.diff(lists.offsets)
         short_lists = sum(self.fan.lists(length) for length in lengths.tolist() if length >= PACKED_ROWS)
-        ahead = LEADING_BYTES * rows if self.rows.layout.bits > 1 else 0
-        # Sub-trees and leading words come with the searches
-        left = VECTOR_ROW_BYTES * rows - taken - ahead - ENTRY_BYTES * short_lists
+        left = VECTOR_ROW_BYTES * rows - taken - ENTRY_BYTES * short_lists  # sub-trees come with the searches
         self.packable = set()
         for code in np.argsort(-lengths, kind="stable").tolist():
             need = int(lengths[code]) * self.rows.layout.record_bytes
@@ -293,8 +295,17 @@ class Segment:
                 self.packable.add(code)
                 left -= need
         shortest = np.sort(lengths[lengths > 0])
-        fit = int(np.searchsorted(np.cumsum(shortest) * copy_bytes(self.rows.vectors.shape[1]), left, side="right"))
+        needed = np.cumsum(shortest) * copy_bytes(self.rows.vectors.shape[1])
+        fit = int(np.searchsorted(needed, left, side="right"))
         self.copied_rows = min(int(shortest[fit]) if fit < len(shortest) else rows, PACKED_ROWS) - 1
+        copied_lists = int(np.searchsorted(shortest, self.copied_rows, side="right"))
+        left -= int(needed[copied_lists - 1]) if copied_lists else 0
+        self.leads = left >= LEADING_BYTES * rows
+
+    def lead(self, scored_rows: int) -> None:
+        """Have leading words for a search that scores so many rows by their own records, if they are worth it."""
+        if self.leads and scored_rows >= max(LEADING_ROWS, len(self) / LEADING_PART):
+            self.rows.lead()
 
     def seen(self, live: NDArray[np.uint8], others: Columns) -> Segment:
         """The same rows where others are live, uint8 (n,), and conditions may name ``others`` too.

@@ -29,6 +29,8 @@ LEADING_BYTES: Final = 20
 HEAD_BYTES: Final = 64
 """and before the rows as float32 the least A and its step, and the same of F."""
 STEPS: Final = 65_535
+STEP_SHARE: Final = 0.01
+"""Of the usual F that a step may be: less than codes err by."""
 AHEAD_ROWS: Final = 64
 """Leading words are fetched so many rows ahead."""
 LOOK_WORDS: Final = 19
@@ -36,12 +38,33 @@ LOOK_WORDS: Final = 19
 LEAST_A, OFFSET, FACTOR = 32, 36, 37
 
 
-@compiled
-def leading(words: NDArray[np.uint64], numbers: NDArray[np.float32], bits: int, out: NDArray[np.uint32]) -> None:
-    """Write the leading words and numbers of records of one block.
+def leading(records: NDArray[np.uint8], bits: int) -> NDArray[np.uint32]:
+    """The leading words and numbers of records of one block, uint8 (n, 40): HEAD_BYTES, then LEADING_BYTES a row.
 
-    ``words`` uint64 (n, 5), ``numbers`` float32 (n, 10) are the records; ``out`` uint32, of HEAD_BYTES and then
-    LEADING_BYTES a row.
+    Empty where steps of F would be too long for most rows, for some lie very far away.
+    """
+    words, numbers = records.view(np.uint64), records.view(np.float32)
+    factors = np.empty(len(records), np.float32)
+    _factors(words, numbers[:, 9], bits, factors)
+    ends = (
+        [float(end) for each in (numbers[:, 8], factors) for end in (each.min(), each.max())]
+        if len(records)
+        else [0.0] * 4
+    )
+    steps = (ends[1] - ends[0]) / STEPS, (ends[3] - ends[2]) / STEPS
+    if len(records) and steps[1] > STEP_SHARE * float(np.median(factors)):
+        return np.empty(0, np.uint32)
+    out = np.zeros((HEAD_BYTES + LEADING_BYTES * len(records)) // 4, np.uint32)
+    out[:4] = np.array([ends[0], steps[0], ends[2], steps[1]], np.float32).view(np.uint32)
+    _write(words.view(np.uint32), numbers[:, 8], factors, out)
+    return out
+
+
+@compiled
+def _factors(
+    words: NDArray[np.uint64], whole: NDArray[np.float32], bits: int, out_factors: NDArray[np.float32]
+) -> None:
+    """The number F for the leading bits of each row, from that of its ``whole`` code.
 
     The row r is along its code c but for what rounding lost, and so <c', r> for the leading bits c' is
     <c', c> <c, r> / |c|², which turns F = |r|² / <c, r> into that of c'.
@@ -49,10 +72,7 @@ def leading(words: NDArray[np.uint64], numbers: NDArray[np.float32], bits: int, 
     each = 4 // bits  # words of a bit
     dims, some = 64 * each, 2 // each  # leading bits
     lost = LOST_ONE_BIT if some == 1 else LOST_TWO_BITS
-    rows, factor = words.shape[0], np.empty(words.shape[0], np.float32)
-    least_a, most_a = np.float32(np.inf), np.float32(-np.inf)
-    least_f, most_f = np.float32(np.inf), np.float32(-np.inf)
-    for row in range(rows):
+    for row in range(words.shape[0]):
         square, product = 0, 0
         for i in range(bits):
             for j in range(bits):
@@ -63,19 +83,21 @@ def leading(words: NDArray[np.uint64], numbers: NDArray[np.float32], bits: int, 
                 square += both
                 if i >= bits - some:
                     product += both >> (bits - some)
-        factor[row] = numbers[row, 9] * np.float32(square / product) * lost
-        least_a, most_a = min(least_a, numbers[row, 8]), max(most_a, numbers[row, 8])
-        least_f, most_f = min(least_f, factor[row]), max(most_f, factor[row])
-    step_a, step_f = (most_a - least_a) / np.float32(STEPS), (most_f - least_f) / np.float32(STEPS)
-    a_by = np.float32(1) / step_a if step_a > 0 else np.float32(0)
-    f_by = np.float32(1) / step_f if step_f > 0 else np.float32(0)
-    head, record, size = out.view(np.float32), words.view(np.uint32), LEADING_BYTES // 4
-    head[0], head[1], head[2], head[3] = least_a, step_a, least_f, step_f
-    for row in range(rows):
+        out_factors[row] = whole[row] * np.float32(square / product) * lost
+
+
+@compiled
+def _write(
+    words: NDArray[np.uint32], norms: NDArray[np.float32], factors: NDArray[np.float32], out: NDArray[np.uint32]
+) -> None:
+    head, size = out.view(np.float32), LEADING_BYTES // 4
+    a_by = np.float32(1) / head[1] if head[1] > 0 else np.float32(0)
+    f_by = np.float32(1) / head[3] if head[3] > 0 else np.float32(0)
+    for row in range(words.shape[0]):
         at = HEAD_BYTES // 4 + size * row
         for i in range(4):
-            out[at + i] = record[row, 4 + i]
-        a, f = np.int64((numbers[row, 8] - least_a) * a_by), np.int64((factor[row] - least_f) * f_by + np.float32(0.5))
+            out[at + i] = words[row, 4 + i]
+        a, f = np.int64((norms[row] - head[0]) * a_by), np.int64((factors[row] - head[2]) * f_by + np.float32(0.5))
         out[at + 4] = min(a, np.int64(STEPS)) | (min(f, np.int64(STEPS)) << 16)
 
 

@@ -92,6 +92,7 @@ def _build(settings: Settings) -> None:
     ids, codes = np.arange(ROWS), np.zeros(ROWS, np.int32)
     segment, _ = built(_rows(), ids, (codes, ids), settings)
     segment.find(ids[:1])
+    segment.rows.lead()
     posting = segment.posting(ALL_CODE)
     best_ids, best_distances = np.full((1, 2), -1), np.full((1, 2), np.inf, np.float32)
     split, copies = segment.subtree(ALL_CODE, posting, SHORT_LIST_ROWS), copied(segment.rows.table, posting.base)

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from lakelet.vector import simd
+from lakelet.vector import code_simd
 from lakelet.vector.codes import BLOCK_BYTES, CodeLayout, encode, layout, quantise
 from lakelet.vector.rotation import rotate
 
@@ -18,7 +18,7 @@ DIMS = (1, 2, 7, 16, 31, 63, 64, 65, 100, 127, 128, 129, 256, 257, 384, 768, 100
 def _estimates(records: Any, planes: int, blocks: int, shifts: int, offset: Any, factor: Any, out: Any) -> None:
     for i in range(records.shape[0]):
         row = records.ctypes.data + i * records.shape[1]
-        out[i] = simd.estimate(row, planes, blocks, shifts, offset, factor)
+        out[i] = code_simd.estimate(row, planes, blocks, shifts, offset, factor)
 
 
 def coded(rows: np.ndarray, mean: np.ndarray, lay: CodeLayout, with_norms: bool = True) -> np.ndarray:

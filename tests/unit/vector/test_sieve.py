@@ -11,8 +11,8 @@ from lakelet.vector.planner import Plan, Way
 from lakelet.vector.postings import Posting
 from lakelet.vector.rotation import rotate
 from lakelet.vector.scoring import LEADING
-from lakelet.vector.search import LEADING_ROWS, nothing_found
-from lakelet.vector.segment import NOT_PACKED, Segment
+from lakelet.vector.search import nothing_found
+from lakelet.vector.segment import LEADING_ROWS, NOT_PACKED, Segment
 from lakelet.vector.sieve import HEAD_BYTES, LEADING_BYTES, LOOK_WORDS, leading, look, sieved
 from lakelet.vector.subtree import NO_SUBTREE
 
@@ -24,8 +24,7 @@ def coded(dim: int, rows: np.ndarray, with_norms: bool = True) -> tuple[np.ndarr
     made = layout(dim, 3)
     records = np.empty((len(rows), made.record_bytes), np.uint8)
     encode(rows, np.zeros(dim, np.float32), made.signs, made.bits, with_norms, 0, len(rows), records)
-    out = np.zeros((HEAD_BYTES + LEADING_BYTES * len(rows)) // 4, np.uint32)
-    leading(records.view(np.uint64), records.view(np.float32), made.bits, out)
+    out = leading(records, made.bits)
     turned = np.zeros((len(rows), made.dims), np.float32)
     turned[:, :dim] = rows
     for row in turned:
@@ -88,6 +87,16 @@ def test_rows_below_the_limit_pass(dim: int, metric: str) -> None:
         judged[-2:] = False  # they do not fill four
         assert (inside[judged] == (estimates[slots] < limit)[judged]).all()
         assert inside[-2:].all()
+
+
+def test_rows_very_far_away_leave_no_steps_for_the_others() -> None:
+    rows = np.random.default_rng(0).standard_normal((500, 128), dtype=np.float32)
+    for factor, there in ((1, True), (300, True), (1e6, False)):
+        rows[7] = rows[8] * factor
+        out, _ = coded(128, rows)
+        assert (len(out) > 0) == there, factor
+    assert len(coded(128, np.zeros((3, 128), np.float32))[0]) > 0
+    assert len(coded(128, rows[:0])[0]) == HEAD_BYTES // 4
 
 
 @pytest.mark.parametrize("dim", [32, 96, 128, 130])
