@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lakelet.vector.bitmaps import of_mask
 from lakelet.vector.budget import DEVIATIONS, LEAST_BAND, LEAST_ROWS, Budget, fitted, whole
 from lakelet.vector.building import Settings, built
 from lakelet.vector.codes import layout
 from lakelet.vector.metrics import Metric, checked_vectors
-from lakelet.vector.planner import MOST_CANDIDATES, NO_FAN, SHORT_LIST_ROWS, Fan, Plan, Way, choose, ways
+from lakelet.vector.planner import MOST_CANDIDATES, NO_FAN, SHORT_LIST_ROWS, Fan, Plan, Way, choose, one_in, ways
 from lakelet.vector.postings import Posting
-from lakelet.vector.segment import NOT_PACKED
-from lakelet.vector.subtree import subtree
+from lakelet.vector.segment import ALL_CODE, EVERY, NOT_PACKED
+from lakelet.vector.subtree import NO_SUBTREE, subtree
 
 if TYPE_CHECKING:
     from lakelet.vector.segment import Segment
@@ -243,3 +244,27 @@ def test_rows_that_are_passed_over_cost_and_change_nothing_else(case: dict[str, 
     assert few.cost_microseconds <= many.cost_microseconds
     assert few[1:3] == many[1:3] or few.way is not many.way
     assert many.way is not Way.TREE or few.way is Way.TREE, "the tree alone minds"
+
+
+def test_conditions_share_sub_trees_by_powers_of_two() -> None:
+    assert [one_in(rows) for rows in (0.0, 1.0, 1.4, 1.42, 2.8, 2.9, 100.0)] == [1, 1, 1, 2, 2, 4, 128]
+
+
+@pytest.mark.parametrize("share", [0.95, 0.7, 0.5, 0.2, 0.05])
+def test_a_fitted_budget_does_for_conditions_that_leave_a_share(share: float) -> None:
+    segment, queries = unit(Metric.L2, 40), vectors_of(3, 200, 40, Metric.L2)
+    mask, every = np.random.default_rng(6).random(ROWS) < share, np.arange(ROWS, dtype=np.uint32)
+    passing = np.flatnonzero(mask).astype(np.uint32)
+    split = segment.subtree(ALL_CODE, Posting(every), SHORT_LIST_ROWS, one_in(ROWS / len(passing)))
+    budget = segment.budget
+    made = Plan(Way.TREE, ROWS, round(budget.rows(len(passing))), 0.0, budget.band(10, False))
+    found = []
+    for plan, listed, sub, wanted in (
+        (made, Posting(every), split, of_mask(mask)),
+        (made._replace(way=Way.EXACT), Posting(passing), NO_SUBTREE, EVERY),
+    ):
+        ids, apart = np.full((len(queries), 10), -1, np.int64), np.full((len(queries), 10), np.inf, np.float32)
+        segment.rows.search(queries, listed, plan, sub, NOT_PACKED, ids, apart, wanted)
+        found.append(ids)
+    assert np.mean([np.isin(one, two).mean() for one, two in zip(*found, strict=True)]) >= 0.93
+    assert np.isin(found[0], segment.rows.ids[passing]).all()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakelet.vector import subtree as module
 from lakelet.vector.nodes import Nodes, no_nodes, rounded
-from lakelet.vector.subtree import CHILD, CHILDREN, NO_SUBTREE, NODE, START, STOP, subtree
+from lakelet.vector.subtree import CHILD, CHILDREN, FILL_ROWS, NO_SUBTREE, NODE, START, STOP, split, subtree
 from lakelet.vector.tree import train
 
 ROWS = 1500
@@ -121,6 +121,17 @@ def test_nodes_that_hold_all_rows_are_passed_over() -> None:
     assert nodes.hi[node] >= 44
     alone = subtree(np.array([17], np.uint32), nodes, 1)
     assert alone.tolist() == [[0], [0], [0], [0], [1]]
+
+
+@pytest.mark.parametrize("one_in", [1, 2, 8, 1 << 20])
+def test_a_thinner_list_has_short_lists_as_many_times_as_long(one_in: int) -> None:
+    every, nodes = np.arange(ROWS, dtype=np.uint32), shared(4)
+    made = subtree(every, nodes, 32, one_in)
+    wanted = split(every, nodes.first_child, nodes.child_count, nodes.hi, 32 * one_in, FILL_ROWS * one_in)
+    assert made.tolist() == wanted.tolist()
+    assert (made.shape[1] == 1) == (32 * one_in >= ROWS)
+    if one_in > 1:
+        assert made.shape[1] <= subtree(every, nodes, 32).shape[1]
 
 
 @pytest.mark.parametrize("cap", [1, 32])
