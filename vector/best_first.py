@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..lake.kernels import compiled, inlined
-from .bitmaps import STEP, count_between, population, trailing_zeros
+from .bitmaps import STEP, count_between, list_word
 from .nodes import rounded_query
 from .simd import float_at, prefetch, put_float, small_dot, uint_at
 from .subtree import CHILD, CHILDREN, NODE, START, STOP
@@ -263,21 +263,14 @@ def _copy_some(
     at: int,
 ) -> int:
     """:func:`_copy` of a bitmap's rows; beyond them up to STEP more places are written over."""
-    size, last = np.uint64(at), np.uint64(positions.shape[0] - 1)
+    size = np.uint64(at)
     for number in range(begin >> 6, (end + 63) >> 6):
         word = wanted[number]
         if number == begin >> 6:
             word &= ~np.uint64(0) << np.uint64(begin & 63)
         if number == end >> 6:
             word &= (np.uint64(1) << np.uint64(end & 63)) - np.uint64(1)
-        place = size
-        size += np.uint64(population(word))
-        while place < size:
-            for step in range(STEP):
-                index = min(np.uint64(number << 6) + np.uint64(trailing_zeros(word)), last)
-                out[place + np.uint64(step)] = index if copied else positions[index]
-                word &= word - np.uint64(1)
-            place += np.uint64(STEP)
+        size = list_word(word, number, positions, copied, out, size)
     return int(size) - at
 
 

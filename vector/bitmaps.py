@@ -12,7 +12,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from ..lake.kernels import compiled
+from ..lake.kernels import compiled, inlined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +24,7 @@ __all__ = [
     "at",
     "count",
     "count_between",
+    "list_word",
     "no_rows",
     "of_mask",
     "population",
@@ -110,20 +111,31 @@ def count(words: NDArray[np.uint64]) -> int:
     return total
 
 
+@inlined
+def list_word(
+    word: np.uint64, number: int, of: NDArray[np.uint32], own: bool, out: NDArray[np.uint32], size: np.uint64
+) -> np.uint64:
+    """Write ``of[i]``, or i if ``own``, for each row i of a bitmap's word to ``out`` from place ``size`` on; how far.
+
+    By whole steps: up to STEP places behind are written over too, which the next word then has.
+    """
+    last, behind = np.uint64(max(of.shape[0], 1) - 1), size + np.uint64(population(word))
+    while size < behind:
+        for step in range(STEP):
+            row = np.uint64(number << 6) + np.uint64(trailing_zeros(word))
+            out[size + np.uint64(step)] = row if own else of[min(row, last)]
+            word &= word - np.uint64(1)
+        size += np.uint64(STEP)
+    return behind
+
+
 @compiled
 def rows_of(words: NDArray[np.uint64], of: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """``of[i]`` for each row i that is in, ascending as ``of`` is; the rows' own numbers where that is empty."""
     total, size = count(words), np.uint64(0)
-    out, last = np.empty(total + STEP, np.uint32), np.uint64(max(of.shape[0], 1) - 1)
+    out = np.empty(total + STEP, np.uint32)
     for i in range(words.shape[0]):
-        word, place = words[i], size
-        size += np.uint64(population(word))
-        while place < size:  # by whole steps: what one writes behind the last row, the next word writes over
-            for step in range(STEP):
-                row = np.uint64(i << 6) + np.uint64(trailing_zeros(word))
-                out[place + np.uint64(step)] = of[min(row, last)] if of.shape[0] > 0 else row
-                word &= word - np.uint64(1)
-            place += np.uint64(STEP)
+        size = list_word(words[i], i, of, of.shape[0] == 0, out, size)
     return out[:total]
 
 

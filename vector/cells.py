@@ -20,7 +20,17 @@ from ..lake.kernels import compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK_ROWS", "NULL_CELL", "add_cells", "add_within", "looked_up", "ordered", "populations", "within_among"]
+__all__ = [
+    "BLOCK_ROWS",
+    "NULL_CELL",
+    "add_cells",
+    "add_within",
+    "lies_in",
+    "looked_up",
+    "ordered",
+    "populations",
+    "within_among",
+]
 
 BLOCK_ROWS: Final = 65_536
 """Rows that a list of uint16 may name."""
@@ -145,6 +155,19 @@ def add_within(
 
 
 @compiled
+def lies_in(bounds: NDArray[np.int64], key: int) -> bool:
+    """Whether a key lies in one of the intervals."""
+    left, right = 0, bounds.shape[0]  # how many begin at the key or before
+    while left < right:
+        middle = (left + right) >> 1
+        if bounds[middle, 0] <= key:
+            left = middle + 1
+        else:
+            right = middle
+    return bool(left > 0 and key <= bounds[left - 1, 1])
+
+
+@compiled
 def within_among(
     cells: NDArray[np.uint16], values: NDArray[np.int64], bounds: NDArray[np.int64], among: NDArray[np.uint32]
 ) -> NDArray[np.uint64]:
@@ -154,15 +177,7 @@ def within_among(
         row = among[i]
         if cells[row] == NULL_CELL:
             continue
-        key = values[cells[row] - 1]
-        left, right = 0, bounds.shape[0]  # how many intervals begin at the key or before
-        while left < right:
-            middle = (left + right) >> 1
-            if bounds[middle, 0] <= key:
-                left = middle + 1
-            else:
-                right = middle
-        if left > 0 and key <= bounds[left - 1, 1]:
+        if lies_in(bounds, values[cells[row] - 1]):
             words[i >> 6] |= np.uint64(1) << np.uint64(i & 63)
     return words
 

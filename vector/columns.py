@@ -18,7 +18,7 @@ from .bitmaps import no_rows, of_mask
 from .cells import NULL_CELL, add_cells, add_within, ordered, populations, within_among
 from .keys import array_of, is_text, keys_of
 from .rank_column import RankColumn, ranked
-from .texts import Texts, ranks
+from .texts import Texts, bounds_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,9 +50,7 @@ class CellColumn:
 
     def within(self, intervals: Intervals, among: NDArray[np.uint32] | None) -> NDArray[np.uint64]:
         """The rows whose value lies in the intervals: a bitmap over all rows, or over those in ``among``."""
-        if self.texts is not None:
-            intervals = ranks(intervals, self.texts)
-        bounds = np.array([(low, high - 1) for low, high in intervals], np.int64).reshape(-1, 2)
+        bounds = bounds_of(intervals, self.texts)
         if among is not None:
             return within_among(self.cells, self.values, bounds, among)
         words = no_rows(len(self.cells))

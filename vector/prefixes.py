@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..lake.kernels import compiled
+from .cells import lies_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,13 +192,6 @@ def within_among(
         row = np.int64(among[i])
         if (valid[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) == 0:
             continue
-        key, left, right = keys[row], 0, bounds.shape[0]  # how many intervals begin at the key or before
-        while left < right:
-            middle = (left + right) >> 1
-            if bounds[middle, 0] <= key:
-                left = middle + 1
-            else:
-                right = middle
-        if left > 0 and key <= bounds[left - 1, 1]:
+        if lies_in(bounds, keys[row]):
             words[i >> 6] |= np.uint64(1) << np.uint64(i & 63)
     return words

@@ -17,7 +17,7 @@ import pyarrow as pa
 from .bitmaps import all_rows, at, no_rows, of_mask
 from .keys import array_of
 from .prefixes import LAST_KEY, add_between, within_among
-from .texts import Texts, ranks
+from .texts import Texts, bounds_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,9 +55,7 @@ class RankColumn:
 
     def within(self, intervals: Intervals, among: NDArray[np.uint32] | None) -> NDArray[np.uint64]:
         """The rows whose value lies in the intervals: a bitmap over all rows, or over those in ``among``."""
-        if self.texts is not None:
-            intervals = ranks(intervals, self.texts)
-        bounds = np.array([(low, high - 1) for low, high in intervals], np.int64).reshape(-1, 2)
+        bounds = bounds_of(intervals, self.texts)
         if among is not None:
             return within_among(self.keys, self._valid, bounds, among)
         if self.texts is not None and len(bounds) and bounds[-1, 1] == len(self.texts) - 1:

@@ -128,9 +128,9 @@ class Search(NamedTuple):
         else:
             packed = unit.match_records(matches) if plan.way is Way.CODES else NOT_PACKED
             listed = Posting(matches.listed, matches.added)
-        look = self._look(unit, few) if few else None
-        if isinstance(unit, Segment) and not len(packed):
+        if isinstance(unit, Segment) and plan.band > 0 and not len(packed):
             unit.lead(plan.budget_rows)
+        look = self._look(unit, few) if few else None
         unit.rows.search(queries, listed, plan, split, packed, best_ids, best_distances, wanted, look)
 
     def steps(self) -> list[Step]:

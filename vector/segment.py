@@ -125,7 +125,7 @@ class Rows:
         return self.fine is None or len(self.vectors) > 0
 
     def lead(self) -> None:
-        """Keep leading words of the records beside them, where these have more than two words to a row's code.
+        """Keep leading words of the records beside them, where a coordinate has several bits.
 
         For rows that no longer move. What is made is shared with other views of them.
         """
@@ -133,6 +133,7 @@ class Rows:
             return
         if not self.leading:
             self.leading.append(leading(self.records, self.layout.bits))
+            del self.leading[1:]  # another thread made them too
         if len(self.leading[0]):
             self.table[LEADING] = self.leading[0].ctypes.data
 

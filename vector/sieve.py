@@ -41,21 +41,22 @@ LEAST_A, OFFSET, FACTOR = 32, 36, 37
 def leading(records: NDArray[np.uint8], bits: int) -> NDArray[np.uint32]:
     """The leading words and numbers of records of one block, uint8 (n, 40): HEAD_BYTES, then LEADING_BYTES a row.
 
-    Empty where steps of F would be too long for most rows, for some lie very far away.
+    Empty where steps of F would be too long for most rows, for some lie very far away, or float32 has no such steps.
     """
     words, numbers = records.view(np.uint64), records.view(np.float32)
     factors = np.empty(len(records), np.float32)
     _factors(words, numbers[:, 9], bits, factors)
-    ends = (
-        [float(end) for each in (numbers[:, 8], factors) for end in (each.min(), each.max())]
-        if len(records)
-        else [0.0] * 4
-    )
-    steps = (ends[1] - ends[0]) / STEPS, (ends[3] - ends[2]) / STEPS
-    if len(records) and steps[1] > STEP_SHARE * float(np.median(factors)):
+    head = np.zeros(4, np.float64)
+    for place, each in ((0, numbers[:, 8]), (2, factors)):
+        if len(each):
+            head[place] = each.min()
+            head[place + 1] = (np.float64(each.max()) - head[place]) / STEPS
+    steps, tiny = head[1::2], np.finfo(np.float32).tiny
+    usable = np.isfinite(steps) & ((steps == 0) | (steps > tiny))
+    if not usable.all() or (len(factors) and steps[1] > STEP_SHARE * np.median(factors)):
         return np.empty(0, np.uint32)
     out = np.zeros((HEAD_BYTES + LEADING_BYTES * len(records)) // 4, np.uint32)
-    out[:4] = np.array([ends[0], steps[0], ends[2], steps[1]], np.float32).view(np.uint32)
+    out[:4] = head.astype(np.float32).view(np.uint32)
     _write(words.view(np.uint32), numbers[:, 8], factors, out)
     return out
 

@@ -11,13 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from .intervals import Intervals
 
-__all__ = ["Texts", "ranks"]
+__all__ = ["Texts", "bounds_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +56,7 @@ class Texts:
         return cls(ends, held[: ends[-1]].copy()), rank[np.asarray(coded.indices)]
 
 
-def ranks(intervals: Intervals, texts: Sequence[str] | Texts) -> Intervals:
+def _ranks(intervals: Intervals, texts: Texts) -> Intervals:
     """Intervals of texts as intervals of their ranks among ascending ones."""
 
     def rank(cut: tuple[int, str, int]) -> int:
@@ -68,3 +66,9 @@ def ranks(intervals: Intervals, texts: Sequence[str] | Texts) -> Intervals:
         return bisect_right(texts, text) if side else bisect_left(texts, text)
 
     return tuple((low, high) for low, high in ((rank(low), rank(high)) for low, high in intervals) if low < high)
+
+
+def bounds_of(intervals: Intervals, texts: Texts | None) -> NDArray[np.int64]:
+    """Intervals of keys, or of ``texts``, as kernels take them: int64 (r, 2), both ends inside."""
+    keys = intervals if texts is None else _ranks(intervals, texts)
+    return np.array([(low, high - 1) for low, high in keys], np.int64).reshape(-1, 2)

@@ -99,6 +99,17 @@ def test_rows_very_far_away_leave_no_steps_for_the_others() -> None:
     assert len(coded(128, rows[:0])[0]) == HEAD_BYTES // 4
 
 
+@pytest.mark.parametrize(("scale", "there"), [(1e-21, False), (1e-15, True), (1.0, True), (1e15, True)])
+def test_numbers_that_float32_cannot_step_through_are_left(scale: float, there: bool) -> None:
+    rows = np.random.default_rng(0).standard_normal((500, 128), dtype=np.float32) * np.float32(scale)
+    out, _ = coded(128, rows)
+    assert (len(out) > 0) == there
+    if there:
+        tails = out[HEAD_BYTES // 4 :].reshape(500, -1)[:, 4]
+        assert len(np.unique(tails & 0xFFFF)) > 400
+        assert len(np.unique(tails >> 16)) > 400
+
+
 @pytest.mark.parametrize("dim", [32, 96, 128, 130])
 @pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
 def test_searches_find_as_much_with_leading_words(dim: int, metric: str) -> None:
@@ -133,7 +144,6 @@ def test_searches_find_as_much_with_leading_words(dim: int, metric: str) -> None
 
 @pytest.mark.parametrize("scored", [LEADING_ROWS - 1, LEADING_ROWS])
 def test_long_scans_make_leading_words_once_for_all_views(scored: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan(Way.CODES, 50, scored, 0.0, 2.0)
     monkeypatch.setattr(search_module, "choose", lambda *_: plan)
     random = np.random.default_rng(2)
     index = VectorIndex(100, seed=1, threads=1)
@@ -142,6 +152,10 @@ def test_long_scans_make_leading_words_once_for_all_views(scored: int, monkeypat
     segment = index._units.now[0]
     assert isinstance(segment, Segment)
     earlier = segment.seen(segment.rows.live.copy(), {})
+    plan = Plan(Way.CODES, 50, scored, 0.0)  # without a band they are of no use
+    index.search(random.standard_normal(100, dtype=np.float32))
+    assert not segment.rows.leading
+    plan = plan._replace(band=2.0)
     index.search(random.standard_normal(100, dtype=np.float32))
     assert (segment.rows.table[LEADING] != 0) == (scored == LEADING_ROWS)
     earlier.rows.lead()
